@@ -1,0 +1,46 @@
+#include "backends/backend.hpp"
+
+#include <cstdlib>
+
+#include "core/error.hpp"
+#include "core/suggest.hpp"
+
+namespace varion::backend {
+
+const std::vector<const Provider*>& providers() {
+  static const std::vector<const Provider*> all = [] {
+    std::vector<const Provider*> list{&portable()};
+    if (kHostExec && host_blas() != nullptr) list.push_back(host_blas());
+    return list;
+  }();
+  return all;
+}
+
+namespace {
+const Provider* find(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Provider* p : providers()) {
+    if (p->name() == name) return p;
+    names.push_back(p->name());
+  }
+  fail(Exit::config, "unknown provider '", name, "'", did_you_mean(name, names), "; this build has: ",
+       join(names));
+}
+
+const Provider*& chosen() {
+  static const Provider* current = [] {
+    const char* wanted = std::getenv("VARION_PROVIDER");
+    return wanted != nullptr && *wanted != '\0' ? find(wanted) : providers().back();
+  }();
+  return current;
+}
+}  // namespace
+
+const Provider& provider() { return *chosen(); }
+void use_provider(const std::string& name) { chosen() = find(name); }
+
+std::vector<std::string> devices() {
+  return {text(Exec::name(), ", concurrency ", Exec().concurrency())};
+}
+
+}  // namespace varion::backend

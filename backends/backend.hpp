@@ -1,0 +1,60 @@
+// The seam to vendors: the few primitives worth a vendor library. `portable` implements all of them
+// with Kokkos and Kokkos Kernels; another provider replaces what its library does better and is held
+// equal to `portable` by one test table (tests/kernels/providers.cpp).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace varion::backend {
+
+/// A 2-D convolution. x [N, H, W, C], weight [O, C, kh, kw] (PyTorch's order), y [N, Ho, Wo, O].
+/// Images are stored channels last: the patch rows of im2col are then runs of C, the bias and FRN run
+/// along the fast axis, and it is what tensor cores and the vendors' libraries prefer.
+struct Conv {
+  Index n, h, w, c, o, kh, kw, stride, pad_top, pad_left, ho, wo;
+  Index patch() const { return kh * kw * c; }
+};
+
+class Provider {
+ public:
+  virtual ~Provider() = default;
+  virtual std::string name() const = 0;
+  virtual std::string description() const = 0;
+
+  /// C = op(A) op(B) + (add ? C : 0); C [m, n], op(A) [m, k], op(B) [k, n], all row-major and packed.
+  /// 2 m n k flops. Without `add`, C is never read.
+  virtual void gemm(const Exec&, bool transpose_a, bool transpose_b, Index m, Index n, Index k,
+                    ConstVec a, ConstVec b, bool add, Vec c) const = 0;
+
+  /// Words of scratch each of the three convolutions may use.
+  virtual Index conv_scratch(const Conv&) const = 0;
+  /// y = conv(x, weight) + bias (bias may be empty). 2 N Ho Wo O patch flops.
+  virtual void conv_forward(const Exec&, const Conv&, ConstVec x, ConstVec weight, ConstVec bias,
+                            Vec y, Vec scratch) const = 0;
+  /// dx (+)= conv transposed (dy, weight).
+  virtual void conv_backward_data(const Exec&, const Conv&, ConstVec dy, ConstVec weight, bool add,
+                                  Vec dx, Vec scratch) const = 0;
+  /// dweight (+)= sum over positions of dy times patch.
+  virtual void conv_backward_weight(const Exec&, const Conv&, ConstVec x, ConstVec dy, bool add,
+                                    Vec dweight, Vec scratch) const = 0;
+};
+
+/// All providers of this build, `portable` first, the preferred one last.
+const std::vector<const Provider*>& providers();
+
+/// The provider in use: the preferred one, or the one named by VARION_PROVIDER.
+const Provider& provider();
+
+/// Chooses by name. Errors: unknown name (exit 78).
+void use_provider(const std::string& name);
+
+/// One line a device: name, execution space, threads.
+std::vector<std::string> devices();
+
+const Provider& portable();
+const Provider* host_blas();  // null where the build has none
+
+}  // namespace varion::backend

@@ -1,0 +1,181 @@
+// Host BLAS: GEMM through the C interface, and convolution as one image block a thread with
+// single-threaded GEMMs, so that the columns stay in that core's cache.
+#include <cblas.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "backends/backend.hpp"
+#include "core/error.hpp"
+
+namespace varion::backend {
+
+namespace {
+int blas_int(Index v) {
+  ensure(v < (Index(1) << 31), "BLAS dimension ", v, " does not fit 32 bits");
+  return static_cast<int>(v);
+}
+
+void sgemm(bool ta, bool tb, Index m, Index n, Index k, const Real* a, const Real* b, Real beta,
+           Real* c) {
+  cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
+              blas_int(m), blas_int(n), blas_int(k), Real(1), a, blas_int(ta ? m : k), b,
+              blas_int(tb ? k : n), beta, c, blas_int(n));
+}
+}  // namespace
+
+/// Rows [y0, y1) of one image's columns, [ (y1 - y0) Wo, kh kw C ].
+void gather_rows(const Conv& s, Index y0, Index y1, const Real* image, Real* columns) {
+  const auto run = static_cast<size_t>(s.c) * sizeof(Real);
+  for (Index oy = y0; oy < y1; ++oy)
+    for (Index ox = 0; ox < s.wo; ++ox)
+      for (Index p = 0; p < s.kh; ++p) {
+        const Index i = oy * s.stride + p - s.pad_top;
+        for (Index q = 0; q < s.kw; ++q, columns += s.c) {
+          const Index j = ox * s.stride + q - s.pad_left;
+          if (i < 0 || i >= s.h || j < 0 || j >= s.w)
+            std::memset(columns, 0, run);
+          else
+            std::memcpy(columns, image + (i * s.w + j) * s.c, run);
+        }
+      }
+}
+
+/// Adds those columns back into the image.
+void scatter_rows(const Conv& s, Index y0, Index y1, const Real* columns, Real* image) {
+  for (Index oy = y0; oy < y1; ++oy)
+    for (Index ox = 0; ox < s.wo; ++ox)
+      for (Index p = 0; p < s.kh; ++p) {
+        const Index i = oy * s.stride + p - s.pad_top;
+        for (Index q = 0; q < s.kw; ++q, columns += s.c) {
+          const Index j = ox * s.stride + q - s.pad_left;
+          if (i < 0 || i >= s.h || j < 0 || j >= s.w) continue;
+          Real* to = image + (i * s.w + j) * s.c;
+          for (Index c = 0; c < s.c; ++c) to[c] += columns[c];
+        }
+      }
+}
+
+/// [O, C, taps] to [O, taps, C], or back.
+void reorder_weight(const Conv& s, const Real* from, Real* to, bool back, bool add) {
+  const Index taps = s.kh * s.kw;
+  for (Index o = 0; o < s.o; ++o)
+    for (Index t = 0; t < taps; ++t)
+      for (Index c = 0; c < s.c; ++c) {
+        const Index torch = (o * s.c + c) * taps + t, ours = (o * taps + t) * s.c + c;
+        if (!back)
+          to[ours] = from[torch];
+        else
+          to[torch] = add ? to[torch] + from[ours] : from[ours];
+      }
+}
+
+class HostBlas final : public Provider {
+ public:
+  std::string name() const override { return "host-blas"; }
+  std::string description() const override {
+#ifdef OPENBLAS_VERSION
+    return text("OpenBLAS, kernels for ", openblas_get_corename());
+#else
+    return "a CBLAS library";
+#endif
+  }
+
+  void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b,
+            bool add, Vec c) const override {
+    exec.fence("varion::host_blas::gemm: the library reads what kernels wrote");
+    sgemm(ta, tb, m, n, k, a.data(), b.data(), add ? Real(1) : Real(0), c.data());
+  }
+
+  Index conv_scratch(const Conv& s) const override {
+    return s.o * s.patch() + workers() * per_worker(s);
+  }
+
+  void conv_forward(const Exec& exec, const Conv& s, ConstVec x, ConstVec weight, ConstVec bias,
+                    Vec y, Vec scratch) const override {
+    reorder_weight(s, weight.data(), scratch.data(), false, false);
+    each_block(exec, "varion::conv2d::forward", s, scratch,
+               [&](Index image, Index y0, Index y1, Real* columns, Real*) {
+                 gather_rows(s, y0, y1, x.data() + image * s.h * s.w * s.c, columns);
+                 Real* out = y.data() + (image * s.ho + y0) * s.wo * s.o;
+                 const Index rows = (y1 - y0) * s.wo;
+                 const bool biased = bias.extent(0) > 0;
+                 if (biased)
+                   for (Index r = 0; r < rows; ++r)
+                     std::copy(bias.data(), bias.data() + s.o, out + r * s.o);
+                 sgemm(false, true, rows, s.o, s.patch(), columns, scratch.data(),
+                       biased ? Real(1) : Real(0), out);
+               });
+  }
+
+  void conv_backward_data(const Exec& exec, const Conv& s, ConstVec dy, ConstVec weight, bool add,
+                          Vec dx, Vec scratch) const override {
+    reorder_weight(s, weight.data(), scratch.data(), false, false);
+    each_block(exec, "varion::conv2d::backward_data", s, scratch,
+               [&](Index image, Index y0, Index y1, Real* columns, Real*) {
+                 Real* to = dx.data() + image * s.h * s.w * s.c;
+                 if (y0 == 0 && !add) std::fill(to, to + s.h * s.w * s.c, Real(0));
+                 sgemm(false, false, (y1 - y0) * s.wo, s.patch(), s.o,
+                       dy.data() + (image * s.ho + y0) * s.wo * s.o, scratch.data(), Real(0),
+                       columns);
+                 scatter_rows(s, y0, y1, columns, to);
+               });
+  }
+
+  // Each worker sums its own images in order, then the workers' sums are added in order: the bits
+  // depend on the number of threads, and on nothing else.
+  void conv_backward_weight(const Exec& exec, const Conv& s, ConstVec x, ConstVec dy, bool add,
+                            Vec dweight, Vec scratch) const override {
+    const Index size = s.o * s.patch();
+    for (Index w = 0; w < workers(); ++w) {
+      Real* sum = scratch.data() + size + w * per_worker(s);
+      std::fill(sum, sum + size, Real(0));
+    }
+    each_block(exec, "varion::conv2d::backward_weight", s, scratch,
+               [&](Index image, Index y0, Index y1, Real* columns, Real* sum) {
+                 gather_rows(s, y0, y1, x.data() + image * s.h * s.w * s.c, columns);
+                 sgemm(true, false, s.o, s.patch(), (y1 - y0) * s.wo,
+                       dy.data() + (image * s.ho + y0) * s.wo * s.o, columns, Real(1), sum);
+               });
+    Real* total = scratch.data() + size;
+    for (Index w = 1; w < workers(); ++w) {
+      const Real* sum = scratch.data() + size + w * per_worker(s);
+      for (Index i = 0; i < size; ++i) total[i] += sum[i];
+    }
+    reorder_weight(s, total, dweight.data(), true, add);
+  }
+
+ private:
+  static Index workers() { return Exec().concurrency(); }
+  // Output rows a block: about 64 K words of columns, half an L2.
+  static Index block_rows(const Conv& s) {
+    return std::clamp<Index>((Index(1) << 16) / (s.wo * s.patch()), 1, s.ho);
+  }
+  static Index per_worker(const Conv& s) {
+    return (s.o * s.patch() + block_rows(s) * s.wo * s.patch() + 15) / 16 * 16;
+  }
+
+  template <class Body>
+  static void each_block(const Exec& exec, const char* label, const Conv& s, Vec scratch,
+                         const Body& body) {
+    const Index count = workers(), rows = block_rows(s), stride = per_worker(s);
+    const Index size = s.o * s.patch();
+    Real* base = scratch.data() + size;
+    exec.fence("varion::conv2d: the host reads what kernels wrote");
+    // One item a worker, with a fixed share of the images.
+    Kokkos::parallel_for(label, Range(exec, 0, count, Kokkos::ChunkSize(1)), [=, &body](Index w) {
+      Real* sum = base + w * stride;
+      Real* columns = sum + size;
+      for (Index image = w * s.n / count; image < (w + 1) * s.n / count; ++image)
+        for (Index y0 = 0; y0 < s.ho; y0 += rows)
+          body(image, y0, std::min(y0 + rows, s.ho), columns, sum);
+    });
+  }
+};
+
+const Provider* host_blas() {
+  static const HostBlas instance;
+  return &instance;
+}
+
+}  // namespace varion::backend

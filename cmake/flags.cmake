@@ -1,0 +1,19 @@
+# No contraction, so that the same source gives the same bits with and without vectors; explicit fma
+# stands where the speed is wanted. errno and traps off: else sqrt keeps loops from vectorising.
+target_compile_options(varion_common INTERFACE
+  $<$<CXX_COMPILER_ID:GNU,Clang>:-ffp-contract=off -fno-math-errno -fno-trapping-math>
+  $<$<CXX_COMPILER_ID:GNU,Clang>:-Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas>)
+if(VARION_ARCH)
+  target_compile_options(varion_common INTERFACE -march=${VARION_ARCH})
+endif()
+if(VARION_SANITIZE)
+  target_compile_options(varion_common INTERFACE -fsanitize=${VARION_SANITIZE}
+    -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  target_link_options(varion_common INTERFACE -fsanitize=${VARION_SANITIZE})
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g")
+find_program(VARION_CCACHE ccache)
+if(VARION_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${VARION_CCACHE})
+endif()

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Installs what Varion needs and is missing: Debian packages (as root or with sudo), then Kokkos and
+# Kokkos Kernels built from Debian's source package `trilinos`, kept under .deps (git ignores it) and
+# reused when present. A cluster user who brings Kokkos through a module is left alone: set
+# Kokkos_ROOT (or pass --no-deps) and nothing is installed.
+#
+#   scripts/setup.sh [openmp|serial|debug|asan]... [--no-deps]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages="g++ cmake ninja-build ccache libhdf5-openmpi-dev libopenmpi-dev openmpi-bin
+  libboost-program-options-dev catch2 libopenblas-openmp-dev nlohmann-json3-dev zlib1g-dev libssl-dev
+  python3-h5py hdf5-tools xz-utils dpkg-dev ca-certificates"
+version=3.4.01
+tarball_sha256=0ddb47784ba7b8a6b9a07a4822b33be508feb4ccd54301b2a5d10c9e54524b90
+deps=${VARION_DEPS:-$PWD/.deps}
+
+say() { echo "setup: $*"; }
+die() { echo "setup: $1" >&2; exit "${2:-69}"; }
+
+flavours=()
+for argument in "$@"; do
+  case "$argument" in
+    openmp|serial|debug|asan) flavours+=("$argument") ;;
+    --no-deps) say "--no-deps: nothing is installed"; exit 0 ;;
+    *) die "unknown argument '$argument': use openmp, serial, debug, asan or --no-deps" 64 ;;
+  esac
+done
+[ ${#flavours[@]} -gt 0 ] || flavours=(openmp)
+if [ -n "${Kokkos_ROOT:-}${Kokkos_DIR:-}" ]; then
+  say "Kokkos comes from ${Kokkos_ROOT:-$Kokkos_DIR}: nothing is installed"
+  exit 0
+fi
+
+missing_packages() {
+  for p in $packages; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"
+  done
+}
+
+if command -v dpkg-query >/dev/null; then
+  missing=$(missing_packages | tr '\n' ' ')
+  if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ]; then as_root=""
+    elif command -v sudo >/dev/null; then as_root=sudo
+    else die "not root and no sudo; ask for these packages: $missing"; fi
+    say "installing Debian packages: $missing"
+    $as_root apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  fi
+else
+  say "no dpkg here: expecting compilers, MPI, HDF5, Boost and Kokkos from this system's own packages"
+fi
+
+# The source package is fetched through a private apt configuration: the system's own sources, as
+# deb-src, in a folder of ours, so that the system's configuration is not touched.
+fetch_sources() {
+  local tree=$deps/src-$version
+  [ -d "$tree/kokkos-kernels" ] && return
+  mkdir -p "$deps/cache"
+  local tarball
+  tarball=$(ls "$deps"/cache/trilinos_*.orig.tar.* 2>/dev/null | head -n 1 || true)
+  if [ -z "$tarball" ]; then
+    command -v apt-get >/dev/null || die "no Kokkos found and no apt-get to fetch it: set Kokkos_ROOT"
+    say "fetching the sources of Kokkos $version"
+    local apt=$deps/cache/apt
+    mkdir -p "$apt/sources" "$apt/lists/partial"
+    for f in /etc/apt/sources.list.d/*.sources; do
+      [ -e "$f" ] && sed 's/^Types:.*/Types: deb-src/' "$f" >"$apt/sources/$(basename "$f")"
+    done
+    [ -s /etc/apt/sources.list ] && sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$apt/sources/system.list"
+    local options=(-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$apt/sources"
+      -o "Dir::State::Lists=$apt/lists" -qq)
+    apt-get "${options[@]}" update
+    (cd "$deps/cache" && apt-get "${options[@]}" source --download-only trilinos >/dev/null 2>&1)
+    tarball=$(ls "$deps"/cache/trilinos_*.orig.tar.* | head -n 1)
+  fi
+  echo "$tarball_sha256  $tarball" | sha256sum --check --status ||
+    { rm -f "$tarball"; die "checksum of $(basename "$tarball") differs: removed, run again" 65; }
+  say "unpacking"
+  rm -rf "$tree" "$tree.part"
+  mkdir -p "$tree.part"
+  tar -C "$tree.part" -xf "$tarball" --strip-components=2 --wildcards \
+    '*/packages/kokkos/*' '*/packages/kokkos-kernels/*'
+  mv "$tree.part" "$tree"
+}
+
+build_flavour() {
+  local flavour=$1 prefix=$deps/kokkos-$version-$1
+  [ -e "$prefix/complete" ] && return
+  fetch_sources
+  say "building Kokkos and Kokkos Kernels $version ($flavour)"
+  rm -rf "$prefix" "$prefix.build"
+  local type=Release flags="" openmp=ON bounds=OFF
+  case "$flavour" in
+    serial) openmp=OFF ;;
+    debug) type=Debug; openmp=OFF; bounds=ON ;;
+    asan) type=RelWithDebInfo; openmp=OFF; flags="-fsanitize=address,undefined" ;;
+  esac
+  local common=(-G Ninja -DCMAKE_BUILD_TYPE=$type "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_CXX_FLAGS=$flags -w"
+    -DCMAKE_CXX_STANDARD=17 -DCMAKE_CXX_EXTENSIONS=OFF)
+  command -v ccache >/dev/null && common+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  local log=$deps/build-$flavour.log
+  {
+    cmake -S "$deps/src-$version/kokkos" -B "$prefix.build/kokkos" "${common[@]}" -DKokkos_ENABLE_SERIAL=ON \
+      -DKokkos_ENABLE_OPENMP=$openmp -DKokkos_ENABLE_TESTS=OFF -DKokkos_ENABLE_EXAMPLES=OFF \
+      -DKokkos_ENABLE_DEBUG_BOUNDS_CHECK=$bounds -DKokkos_ENABLE_LIBDL=ON &&
+    cmake --build "$prefix.build/kokkos" && cmake --install "$prefix.build/kokkos" &&
+    cmake -S "$deps/src-$version/kokkos-kernels" -B "$prefix.build/kernels" "${common[@]}" \
+      "-DKokkos_ROOT=$prefix" -DKokkosKernels_ADD_DEFAULT_ETI=OFF -DKokkosKernels_INST_DOUBLE=OFF \
+      -DKokkosKernels_INST_LAYOUTLEFT=OFF -DKokkosKernels_INST_OFFSET_SIZE_T=OFF \
+      -DKokkosKernels_INST_OFFSET_INT=OFF -DKokkosKernels_INST_ORDINAL_INT=OFF &&
+    cmake --build "$prefix.build/kernels" && cmake --install "$prefix.build/kernels"
+  } >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "building Kokkos failed; the whole log: $log" 70; }
+  rm -rf "$prefix.build"
+  touch "$prefix/complete"
+}
+
+for flavour in "${flavours[@]}"; do build_flavour "$flavour"; done

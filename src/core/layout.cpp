@@ -1,0 +1,78 @@
+#include "core/layout.hpp"
+
+#include "core/error.hpp"
+#include "core/random.hpp"
+
+namespace varion {
+
+int Layout::find(const std::string& name) const {
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    if (parameters_[i].name == name) return static_cast<int>(i);
+  return -1;
+}
+
+int Layout::add(const std::string& name, const Shape& shape, Init init) {
+  const int known = find(name);
+  if (known >= 0) {
+    ensure((*this)[known].shape == shape, "parameter '", name, "' has shape ",
+           (*this)[known].shape.text(), ", not ", shape.text());
+    return known;
+  }
+  ensure(!finished_, "parameter '", name, "' is not in the model's table");
+  ensure(shape.size() > 0, "parameter '", name, "' is empty: ", shape.text());
+  Parameter p;
+  p.name = name;
+  p.shape = shape;
+  p.init = init;
+  p.group = shape.rank >= 2 ? 0 : 1;
+  parameters_.push_back(p);
+  return static_cast<int>(parameters_.size()) - 1;
+}
+
+void Layout::finish() {
+  if (finished_) return;
+  size_ = 0;
+  for (int group = 0; group < kGroups; ++group)
+    for (Parameter& p : parameters_)
+      if (p.group == group) {
+        p.offset = size_;
+        size_ += p.size();
+      }
+  finished_ = true;
+}
+
+std::vector<GroupRange> Layout::groups() const {
+  std::vector<GroupRange> out;
+  Index begin = 0;
+  for (int group = 0; group < kGroups; ++group) {
+    Index end = begin;
+    for (const Parameter& p : parameters_)
+      if (p.group == group) end += p.size();
+    if (end > begin) out.push_back({group, begin, end});
+    begin = end;
+  }
+  return out;
+}
+
+void Layout::initialise(const Exec& exec, std::uint64_t seed, Vec flat) const {
+  ensure(finished_ && static_cast<Index>(flat.extent(0)) == size_, "initialise before finish");
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Parameter& p = parameters_[i];
+    const Vec part = slice(flat, p.offset, p.size());
+    const RandomKey key = RandomKey::make(seed, Stream::init, i);
+    switch (p.init.kind) {
+      case Init::Kind::constant: Kokkos::deep_copy(exec, part, p.init.value); break;
+      case Init::Kind::uniform: fill_uniform(exec, key, p.init.value, part); break;
+      case Init::Kind::normal: {
+        fill_normal(exec, key, part);
+        const Real sd = p.init.value;
+        Kokkos::parallel_for(
+            "varion::layout::scale", Range(exec, 0, p.size()),
+            KOKKOS_LAMBDA(const Index j) { part(j) *= sd; });
+        break;
+      }
+    }
+  }
+}
+
+}  // namespace varion

@@ -1,0 +1,152 @@
+#include "graph/graph.hpp"
+
+#include <algorithm>
+
+#include "core/error.hpp"
+#include "graph/plan.hpp"
+
+namespace varion {
+
+Node Graph::input(const Shape& shape, bool integers, bool wants_grad) {
+  Entry e;
+  e.record.op = "input";
+  e.record.shape = shape;
+  e.is_input = true;
+  e.integers = integers;
+  e.wants_grad = wants_grad;
+  e.is_output = true;
+  nodes_.push_back(std::move(e));
+  return Node{size() - 1};
+}
+
+Node Graph::record(Record r) {
+  ensure(!finished_, "op '", r.op, "' recorded after the graph was finished");
+  ensure(r.shape.size() > 0, "op '", r.op, "' has an empty output ", r.shape.text());
+  Entry e;
+  e.wants_grad = !r.parameters.empty();
+  for (const Node n : r.inputs) {
+    ensure(n.id >= 0 && n.id < size(), "op '", r.op, "' uses a node that does not exist");
+    e.wants_grad = e.wants_grad || entry(n).wants_grad;
+  }
+  e.record = std::move(r);
+  nodes_.push_back(std::move(e));
+  return Node{size() - 1};
+}
+
+void Graph::output(Node n) { entry(n).is_output = true; }
+
+void Graph::finish(bool backward) {
+  ensure(!finished_, "a graph is finished twice");
+  layout_->finish();
+  // Time: forward of node i is tick i, its backward is tick 2n - 1 - i.
+  const int n = size(), end = 2 * n;
+  const auto back = [n](int i) { return 2 * n - 1 - i; };
+  std::vector<int> last_use(nodes_.size()), last_consumer(nodes_.size(), -1);
+  for (int i = 0; i < n; ++i) {
+    const Record& r = nodes_[static_cast<size_t>(i)].record;
+    last_use[static_cast<size_t>(i)] = backward && r.keep_output ? back(i) : i;
+    for (const Node x : r.inputs) {
+      auto& use = last_use[static_cast<size_t>(x.id)];
+      use = std::max(use, i);
+      last_consumer[static_cast<size_t>(x.id)] = i;
+    }
+    if (backward)
+      for (const Node x : r.keep) {
+        auto& use = last_use[static_cast<size_t>(x.id)];
+        use = std::max(use, back(i));
+      }
+  }
+  MemoryPlan plan;
+  std::vector<std::pair<Place*, int>> placed;
+  const auto place = [&](Place& p, Index words, int from, int to) {
+    p.words = words;
+    if (words > 0) placed.emplace_back(&p, plan.add(words, from, to));
+  };
+  for (int i = 0; i < n; ++i) {
+    Entry& e = nodes_[static_cast<size_t>(i)];
+    const Record& r = e.record;
+    const int begin = e.is_input ? 0 : i;
+    place(e.value, r.shape.size(), begin, e.is_output ? end : last_use[static_cast<size_t>(i)]);
+    place(e.scratch_forward, r.scratch_forward, i, i);
+    place(e.saved, r.saved, i, backward ? back(i) : i);
+    if (backward && e.wants_grad) {
+      const int consumer = last_consumer[static_cast<size_t>(i)];
+      const int last = e.is_input ? end : back(i);
+      place(e.grad, r.shape.size(), consumer < 0 ? n : back(consumer), last);
+      place(e.scratch_backward, r.scratch_backward, back(i), back(i));
+    }
+  }
+  arena_words_ = plan.solve();
+  unshared_words_ = plan.unshared();
+  for (auto& [p, id] : placed) p->offset = plan.offset(id);
+  arena_ = Vec("varion::graph::arena", static_cast<size_t>(arena_words_));
+  has_backward_ = backward;
+  finished_ = true;
+}
+
+Vec Graph::view(const Place& p) const {
+  return p.words == 0 ? Vec() : slice(arena_, p.offset, p.words);
+}
+
+Vec Replay::value(Node n) const { return graph_.view(graph_.entry(n).value); }
+
+IntVec Replay::ints(Node n) const {
+  ensure(graph_.entry(n).integers, "node ", n.id, " does not hold integers");
+  const Vec v = value(n);
+  return IntVec(reinterpret_cast<std::int32_t*>(v.data()), v.extent(0));
+}
+
+bool Replay::wants_grad(Node n) const { return graph_.entry(n).wants_grad; }
+ConstVec Replay::grad_of(Node n) const { return graph_.view(graph_.entry(n).grad); }
+
+GradSlot Replay::grad(Node n) {
+  char& written = node_written_[static_cast<size_t>(n.id)];
+  const GradSlot slot{graph_.view(graph_.entry(n).grad), written != 0};
+  written = 1;
+  return slot;
+}
+
+ConstVec Replay::parameter(int index) const {
+  const Parameter& p = graph_.layout()[index];
+  return slice(weights, p.offset, p.size());
+}
+
+GradSlot Replay::parameter_grad(int index) {
+  const Parameter& p = graph_.layout()[index];
+  char& written = parameter_written_[static_cast<size_t>(index)];
+  const GradSlot slot{slice(gradient, p.offset, p.size()), accumulate || written != 0};
+  written = 1;
+  return slot;
+}
+
+Vec Replay::saved(Node n) const { return graph_.view(graph_.entry(n).saved); }
+
+Vec Replay::scratch(Node n) const {
+  const Graph::Entry& e = graph_.entry(n);
+  return graph_.view(node_written_.empty() ? e.scratch_forward : e.scratch_backward);
+}
+
+void Replay::forward() {
+  ensure(graph_.finished_, "replay of an unfinished graph");
+  node_written_.clear();  // capacity stays: no allocation in later replays
+  for (int i = 0; i < graph_.size(); ++i) {
+    const Record& r = graph_.nodes_[static_cast<size_t>(i)].record;
+    if (r.forward) r.forward(*this, Node{i});
+  }
+}
+
+void Replay::backward(Node root) {
+  ensure(graph_.has_backward_, "backward through a graph planned for evaluation");
+  ensure(graph_.shape(root).size() == 1, "backward starts from one element, not ",
+         graph_.shape(root).text());
+  node_written_.assign(static_cast<size_t>(graph_.size()), 0);
+  parameter_written_.assign(graph_.layout().parameters().size(), 0);
+  Kokkos::deep_copy(exec, grad(root).data, loss_scale);
+  for (int i = graph_.size() - 1; i >= 0; --i) {
+    const Graph::Entry& e = graph_.nodes_[static_cast<size_t>(i)];
+    if (e.record.backward && e.wants_grad && node_written_[static_cast<size_t>(i)] != 0)
+      e.record.backward(*this, Node{i});
+  }
+}
+
+}  // namespace varion

@@ -1,0 +1,128 @@
+// The recorded graph: a model is run once to record its nodes, memory is planned by liveness, and
+// training replays it without allocating.
+//
+// Recording: ops call `input`, `parameter` and `record`. `finish` plans one arena that holds every
+// value, gradient, saved quantity and scratch; buffers whose lives do not overlap share memory.
+// Replaying: `forward(replay)` then `backward(replay)`. The weights and the gradient vector are
+// arguments of the replay, so several weight vectors can use one graph, and graphs of different batch
+// sizes share parameters through the Layout.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/layout.hpp"
+#include "core/random.hpp"
+#include "core/types.hpp"
+
+namespace varion {
+
+struct Node {
+  int id = -1;
+};
+
+class Graph;
+
+/// A gradient buffer to write: add to it when somebody has written before, else overwrite.
+struct GradSlot {
+  Vec data;
+  bool add;
+};
+
+/// One pass over a graph: what to compute with, and where.
+class Replay {
+ public:
+  Replay(const Graph& graph, const Exec& exec_) : exec(exec_), graph_(graph) {}
+
+  Exec exec;
+  ConstVec weights;          // [P] flat parameters to evaluate at
+  Vec gradient;              // [P] where backward writes; may be empty for forward only
+  bool train = false;        // stochastic nodes (dropout) are on
+  bool accumulate = false;   // backward adds to `gradient` instead of overwriting it
+  Real loss_scale = 1;       // what the gradient of the root starts from
+  RandomKey dropout;         // stream, step, slot and sample of stochastic nodes
+
+  Vec value(Node n) const;
+  IntVec ints(Node n) const;       // values of an i32 node
+  bool wants_grad(Node n) const;   // false for data and constants: skip that gradient
+  ConstVec grad_of(Node n) const;  // the finished gradient of an op's output
+  GradSlot grad(Node n);           // the buffer to add an input's gradient to
+  ConstVec parameter(int index) const;
+  GradSlot parameter_grad(int index);
+  Vec saved(Node n) const;    // kept from forward to backward of one node
+  Vec scratch(Node n) const;  // valid within one forward or backward call
+
+  void forward();
+  void backward(Node root);  // root: one element
+
+ private:
+  const Graph& graph_;
+  std::vector<char> node_written_, parameter_written_;
+};
+
+using Kernel = std::function<void(Replay&, Node self)>;
+
+/// What an op tells the graph about one node.
+struct Record {
+  std::string op;
+  std::vector<Node> inputs;
+  std::vector<int> parameters;
+  Shape shape;
+  Kernel forward, backward;
+  std::vector<Node> keep;  // inputs whose values backward reads
+  bool keep_output = false;
+  Index saved = 0;             // words kept from forward to backward
+  Index scratch_forward = 0;   // words
+  Index scratch_backward = 0;  // words
+};
+
+class Graph {
+ public:
+  explicit Graph(Layout& layout) : layout_(&layout) {}
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  /// Data that the caller fills before each replay: float, or i32 where `integers`.
+  Node input(const Shape& shape, bool integers = false, bool wants_grad = false);
+  int parameter(const std::string& name, const Shape& shape, Init init) {
+    return layout_->add(name, shape, init);
+  }
+  Node record(Record r);
+  /// Keeps the node's value readable after the replay.
+  void output(Node n);
+
+  /// Plans memory and allocates the arena; no recording afterwards. `backward` false: eval graphs.
+  void finish(bool backward);
+
+  const Shape& shape(Node n) const { return entry(n).record.shape; }
+  bool wants_grad(Node n) const { return entry(n).wants_grad; }
+  const std::string& op(Node n) const { return entry(n).record.op; }
+  const Layout& layout() const { return *layout_; }
+  int size() const { return static_cast<int>(nodes_.size()); }
+  Index arena_words() const { return arena_words_; }
+  /// What separate buffers would take, for comparison with the plan.
+  Index unshared_words() const { return unshared_words_; }
+
+ private:
+  friend class Replay;
+  struct Place {
+    Index offset = -1, words = 0;
+  };
+  struct Entry {
+    Record record;
+    bool is_input = false, integers = false, wants_grad = false, is_output = false;
+    Place value, grad, saved, scratch_forward, scratch_backward;
+  };
+  const Entry& entry(Node n) const { return nodes_[static_cast<size_t>(n.id)]; }
+  Entry& entry(Node n) { return nodes_[static_cast<size_t>(n.id)]; }
+  Vec view(const Place& p) const;
+
+  Layout* layout_;
+  std::vector<Entry> nodes_;
+  Vec arena_;
+  Index arena_words_ = 0, unshared_words_ = 0;
+  bool finished_ = false, has_backward_ = false;
+};
+
+}  // namespace varion

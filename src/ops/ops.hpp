@@ -1,0 +1,82 @@
+// The ops models are written in. Each lives in a file of its own: forward kernel, backward kernel
+// right below, graph entry last, and cases for the tests that walk the registry.
+//
+// Letters: N batch, H W height and width, C channels (fastest), D features. Gradients follow
+// GradSlot: written, or added to when another op has written before.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/registry.hpp"
+#include "graph/graph.hpp"
+
+namespace varion {
+
+/// A small graph that exercises an op: inputs of these shapes, i32 ones with values in [0, classes).
+struct OpCase {
+  std::string label;
+  std::vector<Shape> inputs;
+  std::function<Node(Graph&, const std::vector<Node>&)> build;
+  int integer_input = -1;  // which input is i32, if any
+  int classes = 0;
+  double tolerance = 2e-3;  // of directional derivatives by central differences in float32
+};
+
+/// What an op registers.
+struct Op {
+  static const char* kind() { return "op"; }
+  std::string help;
+  std::vector<OpCase> cases;
+};
+using Ops = Registry<Op>;
+
+/// y = x W^T + b. x [N, in] -> [N, out]. Parameters name.weight [out, in], name.bias [out],
+/// both U(-1/sqrt(in), 1/sqrt(in)).
+Node linear(Graph& g, Node x, const std::string& name, Index out, bool bias = true);
+
+struct ConvOptions {
+  Index stride = 1;
+  bool bias = true;
+  // Padding: `pad` on every side, or TensorFlow's SAME, which puts the odd pixel right and below.
+  Index pad = 0;
+  bool same = false;
+};
+/// x [N, H, W, C] -> [N, Ho, Wo, O]. Parameters name.weight [O, C, k, k], name.bias [O].
+Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
+            const ConvOptions& options = {});
+
+/// Filter response normalisation with its threshold (Singh and Krishnan 2020):
+/// y = max(gamma x / sqrt(mean_HW(x^2) + 1e-6) + beta, tau). Parameters name.gamma (1), name.beta (0),
+/// name.tau (0), each [C].
+Node frn(Graph& g, Node x, const std::string& name);
+
+Node relu(Graph& g, Node x);
+Node silu(Graph& g, Node x);
+Node tanh(Graph& g, Node x);
+Node gelu(Graph& g, Node x);  // exact, by erf
+
+Node max_pool(Graph& g, Node x, Index kernel, Index stride);
+Node avg_pool(Graph& g, Node x, Index kernel, Index stride);
+Node global_avg_pool(Graph& g, Node x);  // [N, H, W, C] -> [N, C]
+
+Node add(Graph& g, Node a, Node b);
+
+/// [N, H, W, C] -> [N, C H W], in PyTorch's (channel first) order, so that the weights of the
+/// linear layer behind it are PyTorch's.
+Node flatten(Graph& g, Node x);
+
+/// Zero with probability `rate`, else x / (1 - rate); the mask is a function of the replay's counter.
+Node dropout(Graph& g, Node x, Real rate);
+
+/// Mean over the batch of -log softmax(logits)[target]. logits [N, C], target i32 [N] -> [1].
+Node cross_entropy(Graph& g, Node logits, Node target);
+/// Mean squared error over all elements. [N, D], [N, D] -> [1].
+Node mean_squared_error(Graph& g, Node y, Node target);
+/// Mean over the batch of -log N(target; y, sigma^2). y [N, 1], target [N, 1] -> [1].
+Node gaussian_nll_fixed(Graph& g, Node y, Node target, Real sigma);
+/// The same with sigma = softplus(y[:, 1]) + 1e-6 predicted. y [N, 2], target [N, 1] -> [1].
+Node gaussian_nll(Graph& g, Node y, Node target);
+
+}  // namespace varion

@@ -1,0 +1,131 @@
+// add, flatten, dropout: ops that move or mask values.
+#include "ops/ops.hpp"
+
+namespace varion {
+
+/// y = a + b. 12 bytes per element.
+void add_forward(const Exec& exec, ConstVec a, ConstVec b, Vec y) {
+  Kokkos::parallel_for(
+      "varion::add::forward", Range(exec, 0, static_cast<Index>(y.extent(0))),
+      KOKKOS_LAMBDA(const Index i) { y(i) = a(i) + b(i); });
+}
+
+/// dx (+)= dy, for each side of the sum.
+void add_backward(const Exec& exec, ConstVec dy, GradSlot out) {
+  const Vec dx = out.data;
+  const bool accumulate = out.add;
+  Kokkos::parallel_for(
+      "varion::add::backward", Range(exec, 0, static_cast<Index>(dy.extent(0))),
+      KOKKOS_LAMBDA(const Index i) { dx(i) = accumulate ? dx(i) + dy(i) : dy(i); });
+}
+
+Node add(Graph& g, Node a, Node b) {
+  ensure(g.shape(a) == g.shape(b), "add: shapes differ: ", g.shape(a).text(), " and ",
+         g.shape(b).text());
+  Record r;
+  r.op = "add";
+  r.inputs = {a, b};
+  r.shape = g.shape(a);
+  r.forward = [=](Replay& p, Node y) {
+    add_forward(p.exec, p.value(a), p.value(b), p.value(y));
+  };
+  r.backward = [=](Replay& p, Node y) {
+    for (const Node x : {a, b})
+      if (p.wants_grad(x)) add_backward(p.exec, p.grad_of(y), p.grad(x));
+  };
+  return g.record(std::move(r));
+}
+
+/// [N, HW, C] to [N, C, HW] (forward), or its gradient back. 8 bytes per element.
+void flatten_copy(const Exec& exec, Index n, Index hw, Index c, ConstVec from, bool back, bool add,
+                  Vec to) {
+  Kokkos::parallel_for(
+      "varion::flatten::copy", Range(exec, 0, n * hw), KOKKOS_LAMBDA(const Index t) {
+        const Index image = t / hw, p = t % hw;
+        for (Index k = 0; k < c; ++k) {
+          const Index last = t * c + k, first = (image * c + k) * hw + p;
+          const Index i = back ? last : first;
+          const Real v = from(back ? first : last);
+          to(i) = add ? to(i) + v : v;
+        }
+      });
+}
+
+Node flatten(Graph& g, Node x) {
+  const Shape s = g.shape(x);
+  const Index n = s[0], c = s.rank == 4 ? s[3] : s.stride0(), hw = s.stride0() / c;
+  Record r;
+  r.op = "flatten";
+  r.inputs = {x};
+  r.shape = {n, s.stride0()};
+  r.forward = [=](Replay& p, Node y) {
+    flatten_copy(p.exec, n, hw, c, p.value(x), false, false, p.value(y));
+  };
+  r.backward = [=](Replay& p, Node y) {
+    const GradSlot dx = p.grad(x);
+    flatten_copy(p.exec, n, hw, c, p.grad_of(y), true, dx.add, dx.data);
+  };
+  return g.record(std::move(r));
+}
+
+/// y = x / (1 - rate) where the counter's uniform is at least rate, else 0. Forward and backward
+/// draw the same mask: word i % 4 of block `first` + i / 4.
+void dropout_apply(const Exec& exec, const RandomKey& key, Index first, Real rate, ConstVec from,
+                   bool add, Vec to) {
+  const Index n = static_cast<Index>(from.extent(0));
+  const Real scale = 1 / (1 - rate);
+  Kokkos::parallel_for(
+      "varion::dropout::apply", Range(exec, 0, (n + 3) / 4), KOKKOS_LAMBDA(const Index b) {
+        const Words4 w = key.words(first + b);
+        for (Index i = 4 * b; i < n && i < 4 * b + 4; ++i) {
+          const Real v = unit_interval(w.w[i - 4 * b]) >= rate ? scale * from(i) : Real(0);
+          to(i) = add ? to(i) + v : v;
+        }
+      });
+}
+
+Node dropout(Graph& g, Node x, Real rate) {
+  require(rate >= 0 && rate < 1, Exit::config, "dropout rate must be in [0, 1), not ", rate);
+  if (rate == 0) return x;
+  Record r;
+  r.op = "dropout";
+  r.inputs = {x};
+  r.shape = g.shape(x);
+  const Index first = Index(g.size()) << 32;  // every node has counters of its own
+  r.forward = [=](Replay& p, Node y) {
+    if (p.train)
+      dropout_apply(p.exec, p.dropout, first, rate, p.value(x), false, p.value(y));
+    else
+      Kokkos::deep_copy(p.exec, p.value(y), p.value(x));
+  };
+  r.backward = [=](Replay& p, Node y) {
+    const GradSlot dx = p.grad(x);
+    if (p.train)
+      dropout_apply(p.exec, p.dropout, first, rate, p.grad_of(y), dx.add, dx.data);
+    else
+      add_backward(p.exec, p.grad_of(y), dx);
+  };
+  return g.record(std::move(r));
+}
+
+namespace {
+const bool registered =
+    Ops::of().add("add", {"a + b",
+                          {{"two inputs", {{3, 4}, {3, 4}},
+                            [](Graph& g, const std::vector<Node>& x) { return add(g, x[0], x[1]); }},
+                           {"one input twice", {{2, 5}},
+                            [](Graph& g, const std::vector<Node>& x) {
+                              return add(g, x[0], x[0]);
+                            }}}}) &&
+    Ops::of().add("flatten", {"[N, H, W, C] to [N, C H W]",
+                              {{"3x2x4", {{2, 3, 2, 4}},
+                                [](Graph& g, const std::vector<Node>& x) {
+                                  return flatten(g, x[0]);
+                                }}}}) &&
+    Ops::of().add("dropout", {"random zeros by counter",
+                              {{"0.3", {{7, 11}}, [](Graph& g, const std::vector<Node>& x) {
+                                  return dropout(g, x[0], Real(0.3));
+                                }}}});
+}  // namespace
+
+}  // namespace varion
