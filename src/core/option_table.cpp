@@ -1,0 +1,39 @@
+// The program's own options; models, optimizers and data sets add theirs in their own files.
+#include "core/options.hpp"
+
+namespace varion {
+
+namespace {
+using T = OptionSpec::Type;
+const bool registered = add_options("", {
+  {"run.name", T::text, "run", "name of the run"},
+  {"run.dir", T::text, "runs/{name}", "directory of the run; {name} is replaced"},
+  {"run.seed", T::integer, "1", "seed of every random number", {}, 0, 9e15},
+  {"run.resume", T::choice, "auto", "continue from the newest valid checkpoint", {"auto", "never", "must"}},
+  {"run.overwrite", T::flag, "false", "start afresh in a directory that holds a run"},
+  {"model.name", T::text, "mlp", "network"},
+  {"data.name", T::text, "glyphs", "data set"},
+  {"data.path", T::text, "", "folder of a data set read from files"},
+  {"data.augment", T::flag, "false", "random flip and padded crop of training images"},
+  {"data.global_batch", T::integer, "50", "examples a step", {}, 1, 1e7},
+  {"data.train_size", T::integer, "0", "use only the first examples (0: all)", {}, 0, 1e9},
+  {"optim.name", T::text, "ivon", "optimizer"},
+  {"optim.lr", T::real, "0.1", "learning rate", {}, 0, 1e9},
+  {"optim.schedule", T::text, "cosine", "shape of the learning rate after the warm-up"},
+  {"optim.warmup", T::text, "0st", "linear warm-up (steps `st` or epochs `ep`)"},
+  {"optim.final_lr_frac", T::real, "0", "where cosine and linear end, as a share of lr", {}, 0, 1},
+  {"optim.grad_clip", T::real, "0", "largest norm of a sample's gradient (0: none)", {}, 0, 1e30},
+  {"train.epochs", T::real, "10", "passes over the training set", {}, 0, 1e9},
+  {"train.steps", T::integer, "0", "steps; when positive, instead of epochs", {}, 0, 1e15},
+  {"train.stop_on_nonfinite", T::flag, "true", "end with exit code 10 when a number is not finite"},
+  {"train.stop_after", T::integer, "0", "stop with a checkpoint after this step, exit 75 (0: never)", {}, 0, 1e15},
+  {"eval.every", T::text, "1ep", "how often to evaluate at the mean (0st: only at the end)"},
+  {"eval.samples", T::integer, "64", "posterior samples of the final evaluation", {}, 1, 65535},
+  {"eval.batch", T::integer, "256", "examples a forward pass", {}, 1, 1e6},
+  {"checkpoint.every", T::text, "10ep", "how often to save (0st: only at the end)"},
+  {"checkpoint.keep", T::integer, "2", "newest checkpoints kept", {}, 1, 1e6},
+  {"log.every", T::text, "50st", "how often to write a record"},
+});
+}  // namespace
+
+}  // namespace varion

@@ -1,0 +1,98 @@
+// What the training step needs of an optimizer. Variational ones choose the weights at which the
+// gradient is taken, and tell the posterior.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/layout.hpp"
+#include "core/options.hpp"
+#include "core/random.hpp"
+#include "core/registry.hpp"
+
+namespace varion {
+
+/// A named vector of an optimizer's state, in the layout of the parameters.
+struct StateVector {
+  std::string name;  // "mean", "hess", "momentum", "exp_avg" ...
+  Vec data;          // [P]
+};
+
+/// Where the standard normals of a sample come from: the counter, or (replaying a trace) a vector.
+struct Noise {
+  RandomKey key;
+  ConstVec given;  // empty: draw from `key`
+};
+
+/// Counts of a step, summed since they were last read.
+struct StepReport {
+  double nonfinite = 0;    // entries whose new state is NaN or infinite
+  double nonpositive = 0;  // VON: refused Hessian updates; IVON: floored entries
+};
+
+class Optimizer {
+ public:
+  Optimizer(const Layout& layout, std::string name) : layout_(layout), name_(std::move(name)) {
+    mean_ = Vec("varion::optim::mean", static_cast<size_t>(layout.size()));
+    report_ = Kokkos::View<double[2], Memory>("varion::optim::report");
+  }
+  virtual ~Optimizer() = default;
+
+  const std::string& name() const { return name_; }
+  Vec mean() const { return mean_; }
+  Index size() const { return layout_.size(); }
+
+  /// Starts from the weights in mean(): states to their initial values.
+  virtual void start(const Exec&) = 0;
+  /// Writes the weights at which sample `sample` of this step's gradient is taken.
+  virtual void perturb(const Exec&, const Noise&, Vec weights) const = 0;
+  /// Takes in the gradient of the mean loss at those weights; samples come in order 0, 1, ...
+  virtual void collect(const Exec&, int sample, const Noise&, ConstVec gradient) = 0;
+  /// One step on the samples collected. `step` counts from 1, `lr` is the schedule's value.
+  virtual void update(const Exec&, std::uint64_t step, double lr) = 0;
+
+  virtual int samples_per_step() const { return 1; }
+  virtual bool is_variational() const { return false; }
+  /// A draw from the posterior, sigma = 1/sqrt(ess (hess + weight_decay)); a point estimate is its mean.
+  virtual void sample(const Exec& exec, const RandomKey& key, Vec weights) const {
+    perturb(exec, {key, {}}, weights);
+  }
+  /// sigma of every weight; empty for point estimates.
+  virtual Vec sigma(const Exec&) const { return {}; }
+
+  /// Everything a restart needs besides the step count, "mean" first.
+  virtual std::vector<StateVector> state() const = 0;
+  /// Attributes for the posterior file: name and value, as text.
+  virtual std::vector<std::pair<std::string, double>> attributes() const = 0;
+
+  /// Reads and clears the counts; waits for the device.
+  StepReport take_report(const Exec& exec) {
+    auto host = Kokkos::create_mirror_view(report_);
+    Kokkos::deep_copy(exec, host, report_);
+    exec.fence("varion::optim: the host reads the step's counts");
+    const StepReport r{host(0), host(1)};
+    Kokkos::deep_copy(exec, report_, 0.0);
+    return r;
+  }
+
+ protected:
+  const Layout& layout_;
+  std::string name_;
+  Vec mean_;                             // [P], never overwritten by a sample
+  Kokkos::View<double[2], Memory> report_;  // nonfinite, nonpositive
+};
+
+/// What an optimizer registers: how to build it (its options go to `add_options`).
+struct OptimizerEntry {
+  static const char* kind() { return "optimizer"; }
+  std::string help;
+  std::function<std::unique_ptr<Optimizer>(const Layout&, const Config&)> make;
+};
+using Optimizers = Registry<OptimizerEntry>;
+
+/// out = 1 where a value is NaN or infinite.
+KOKKOS_INLINE_FUNCTION double not_finite(Real v) { return v - v == 0 ? 0.0 : 1.0; }
+
+}  // namespace varion

@@ -1,0 +1,28 @@
+// Learning-rate schedules: functions of the step, by name.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "core/options.hpp"
+#include "core/registry.hpp"
+
+namespace varion {
+
+/// Where a run is. `step` counts from 0; epochs are whole numbers of `steps_per_epoch`.
+struct Progress {
+  Index step, total_steps, steps_per_epoch, warmup_steps;
+  double final_fraction;
+};
+
+struct Schedule {
+  static const char* kind() { return "schedule"; }
+  std::string help;
+  std::function<double(const Progress&)> factor;  // of the base rate
+};
+using Schedules = Registry<Schedule>;
+
+/// "500st", "2ep" as steps. Errors (78): no unit, or not a number.
+Index interval_steps(const Config& config, const std::string& key, Index steps_per_epoch);
+
+}  // namespace varion

@@ -1,0 +1,61 @@
+#include <cmath>
+
+#include "core/error.hpp"
+#include "optim/schedule.hpp"
+
+namespace varion {
+
+Index interval_steps(const Config& config, const std::string& key, Index steps_per_epoch) {
+  const std::string s = config.text(key);
+  const std::string unit = s.size() > 2 ? s.substr(s.size() - 2) : "";
+  const auto v = s.size() > 2 ? parse_real(s.substr(0, s.size() - 2)) : std::nullopt;
+  require(v && *v >= 0 && *v < 1e12 && (unit == "st" || unit == "ep"), Exit::config, key, " = '", s,
+          "' must be a number of steps or epochs such as 500st or 2ep");
+  return static_cast<Index>(std::llround(*v * (unit == "ep" ? static_cast<double>(steps_per_epoch) : 1)));
+}
+
+namespace {
+constexpr double kPi = 3.14159265358979323846;
+
+/// Linear warm-up from lr / warmup, per step, then `after` of the share of the rest that is done.
+template <class F>
+auto warmed(F after) {
+  return [after](const Progress& p) {
+    if (p.step < p.warmup_steps)
+      return static_cast<double>(p.step + 1) / static_cast<double>(p.warmup_steps);
+    const double rest = static_cast<double>(std::max<Index>(p.total_steps - p.warmup_steps, 1));
+    return after(p, static_cast<double>(p.step - p.warmup_steps) / rest);
+  };
+}
+
+/// The paper's vision recipe (section 1.6 of its code): per epoch, factors 0.2 .. 0.84 over the
+/// warm-up epochs, then a cosine whose T_max is all epochs, warm-up included, so it never reaches 0.
+double paper(const Progress& p) {
+  const double epoch = static_cast<double>(p.step / p.steps_per_epoch);
+  const double warmup = static_cast<double>(p.warmup_steps) / static_cast<double>(p.steps_per_epoch);
+  const double epochs = static_cast<double>(p.total_steps) / static_cast<double>(p.steps_per_epoch);
+  if (epoch < warmup) return 1 / warmup + (1 - 1 / warmup) * epoch / warmup;
+  return 0.5 * (1 + std::cos(kPi * (epoch - warmup) / epochs));
+}
+
+const bool registered =
+    Schedules::of().add("constant", {"lr after the warm-up", warmed([](const Progress&, double) {
+                                       return 1.0;
+                                     })}) &&
+    Schedules::of().add("cosine", {"half a cosine down to final_lr_frac",
+                                   warmed([](const Progress& p, double x) {
+                                     return p.final_fraction + (1 - p.final_fraction) * 0.5 *
+                                                                   (1 + std::cos(kPi * x));
+                                   })}) &&
+    Schedules::of().add("linear", {"a line down to final_lr_frac",
+                                   warmed([](const Progress& p, double x) {
+                                     return 1 + (p.final_fraction - 1) * x;
+                                   })}) &&
+    Schedules::of().add("step", {"a tenth after half and after three quarters",
+                                 warmed([](const Progress&, double x) {
+                                   return x < 0.5 ? 1.0 : x < 0.75 ? 0.1 : 0.01;
+                                 })}) &&
+    Schedules::of().add("paper", {"per epoch, cosine with T_max = all epochs", paper});
+}  // namespace
+
+}  // namespace varion
