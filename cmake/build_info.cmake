@@ -8,8 +8,8 @@ if(VARION_SANITIZE)
 endif()
 string(STRIP "${VARION_FLAGS}" VARION_FLAGS)
 configure_file(${CMAKE_SOURCE_DIR}/cmake/build_info.hpp.in ${info_dir}/build_info.hpp @ONLY)
-add_custom_target(varion_git ALL BYPRODUCTS ${info_dir}/git_describe.hpp
+add_custom_target(varion_git BYPRODUCTS ${info_dir}/git_describe.hpp
   COMMAND ${CMAKE_COMMAND} -DOUT=${info_dir}/git_describe.hpp -DDIR=${CMAKE_SOURCE_DIR}
           -P ${CMAKE_SOURCE_DIR}/cmake/git_describe.cmake)
 target_include_directories(varion_common INTERFACE ${info_dir})
-add_dependencies(varion_io varion_git)
+add_dependencies(varion_common varion_git)  # whoever uses varion_common waits for it

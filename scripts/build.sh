@@ -6,5 +6,11 @@ cd "$(dirname "$0")/.."
 preset=${1:-openmp}
 shift || true
 scripts/setup.sh "$preset"
-[ -e "build/$preset/build.ninja" ] || cmake --preset "$preset" | grep -E '^--   |Varion' || true
-cmake --build --preset "$preset" ${1:+--target "$@"} | tail -n 3
+mkdir -p "build/$preset"
+log=build/$preset/configure.log
+if [ ! -e "build/$preset/build.ninja" ]; then
+  cmake --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  sed -n '/^-- Varion/,/^--   tests/p' "$log"
+fi
+# --quiet keeps the progress lines away, not the compiler's messages.
+cmake --build --preset "$preset" ${1:+--target "$@"} -- --quiet

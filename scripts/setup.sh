@@ -13,7 +13,7 @@ packages="g++ cmake ninja-build ccache libhdf5-openmpi-dev libopenmpi-dev openmp
   python3-h5py hdf5-tools xz-utils dpkg-dev ca-certificates"
 version=3.4.01
 tarball_sha256=0ddb47784ba7b8a6b9a07a4822b33be508feb4ccd54301b2a5d10c9e54524b90
-deps=${VARION_DEPS:-$PWD/.deps}
+deps=$(realpath -m "${VARION_DEPS:-.deps}")
 
 say() { echo "setup: $*"; }
 die() { echo "setup: $1" >&2; exit "${2:-69}"; }
@@ -60,7 +60,10 @@ fetch_sources() {
   [ -d "$tree/kokkos-kernels" ] && return
   mkdir -p "$deps/cache"
   local tarball
+  intact() { echo "$tarball_sha256  $1" | sha256sum --check --status; }
   tarball=$(ls "$deps"/cache/trilinos_*.orig.tar.* 2>/dev/null | head -n 1 || true)
+  # An interrupted download leaves a short file: fetch it again.
+  if [ -n "$tarball" ] && ! intact "$tarball"; then rm -f "$tarball"; tarball=""; fi
   if [ -z "$tarball" ]; then
     command -v apt-get >/dev/null || die "no Kokkos found and no apt-get to fetch it: set Kokkos_ROOT"
     say "fetching the sources of Kokkos $version"
@@ -69,14 +72,15 @@ fetch_sources() {
     for f in /etc/apt/sources.list.d/*.sources; do
       [ -e "$f" ] && sed 's/^Types:.*/Types: deb-src/' "$f" >"$apt/sources/$(basename "$f")"
     done
-    [ -s /etc/apt/sources.list ] && sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$apt/sources/system.list"
+    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+      sed -n 's/^deb /deb-src /p' >"$apt/sources/system.list" || true
     local options=(-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$apt/sources"
       -o "Dir::State::Lists=$apt/lists" -qq)
     apt-get "${options[@]}" update
     (cd "$deps/cache" && apt-get "${options[@]}" source --download-only trilinos >/dev/null 2>&1)
     tarball=$(ls "$deps"/cache/trilinos_*.orig.tar.* | head -n 1)
   fi
-  echo "$tarball_sha256  $tarball" | sha256sum --check --status ||
+  intact "$tarball" ||
     { rm -f "$tarball"; die "checksum of $(basename "$tarball") differs: removed, run again" 65; }
   say "unpacking"
   rm -rf "$tree" "$tree.part"

@@ -8,7 +8,11 @@ shift || true
 # mpirun refuses root unless told otherwise; containers and CI run as root.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 begin=$SECONDS
+scripts/setup.sh "$preset"
+ready=$SECONDS
 scripts/build.sh "$preset"
 built=$SECONDS
-ctest --test-dir "build/$preset" -LE campaign --output-on-failure "$@"
-echo "set-up and build: $((built - begin)) s, tests: $((SECONDS - built)) s ($preset)"
+status=0
+ctest --test-dir "build/$preset" -LE campaign --output-on-failure -j1 --no-tests=error "$@" || status=$?
+echo "$preset: set-up $((ready - begin)) s, build $((built - ready)) s, tests $((SECONDS - built)) s"
+exit $status
