@@ -71,7 +71,7 @@ class Optimizer {
   StepReport take_report(const Exec& exec) {
     auto host = Kokkos::create_mirror_view(report_);
     Kokkos::deep_copy(exec, host, report_);
-    exec.fence("varion::optim: the host reads the step's counts");
+    exec.fence();  // the host reads the step's counts
     const StepReport r{host(0), host(1)};
     Kokkos::deep_copy(exec, report_, 0.0);
     return r;

@@ -1,0 +1,34 @@
+// ResNet-20 with filter response normalisation (paper, section 4.2.1): 274 042 parameters for 10
+// classes. There is no nonlinearity after the residual sum: FRN's threshold is in the branch.
+#include "models/model.hpp"
+
+namespace varion {
+
+namespace {
+Node conv_frn(Graph& g, Node x, const std::string& conv, const std::string& norm, Index width,
+              Index kernel, Index stride) {
+  return frn(g, conv2d(g, x, conv, width, kernel, {stride, true, 0, true}), norm);
+}
+}  // namespace
+
+Node resnet20(Graph& g, Node x, const Config&, Index outputs) {
+  x = conv_frn(g, x, "stem.conv", "stem.norm", 16, 3, 1);  // [N, H, W, 16]
+  Index width = 16;
+  for (int stack = 0; stack < 3; ++stack, width *= 2)
+    for (int block = 0; block < 3; ++block) {
+      const std::string name = "stacks." + std::to_string(stack) + "." + std::to_string(block);
+      const bool down = stack > 0 && block == 0;
+      Node y = conv_frn(g, x, name + ".conv1", name + ".norm1", width, 3, down ? 2 : 1);
+      y = conv_frn(g, y, name + ".conv2", name + ".norm2", width, 3, 1);
+      if (down) x = conv_frn(g, x, name + ".shortcut.conv", name + ".shortcut.norm", width, 1, 2);
+      x = add(g, x, y);  // [N, H / 2^stack, W / 2^stack, 16 2^stack]
+    }
+  return linear(g, global_avg_pool(g, x), "fc", outputs);  // [N, outputs]
+}
+
+namespace {
+const bool registered =
+    Models::of().add("resnet20", {"ResNet-20 with FRN for 32 x 32 images", {32, 32, 3}, resnet20});
+}  // namespace
+
+}  // namespace varion
