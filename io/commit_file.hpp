@@ -1,0 +1,26 @@
+// The only way a result reaches the disk: whole, or not at all.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace varion::io {
+
+/// Writes `bytes` to dir/name: temporary file in the same folder, write, fsync, close, rename, fsync of
+/// the folder. On an error the old file stands and the temporary one is gone. Errors: 73 the file
+/// cannot be created, 74 anything later; the message names the path and the system's reason.
+void commit_file(const std::string& dir, const std::string& name, const std::string& bytes);
+
+/// Creates the folder and its parents. Errors: 73.
+void make_folder(const std::string& dir);
+
+/// The whole file. Errors: 66 not there, 65 larger than `limit`, 74 reading failed.
+std::string read_file(const std::string& path, size_t limit);
+
+/// SHA-256 of the bytes, 64 hexadecimal digits.
+std::string sha256(const char* bytes, size_t count);
+
+/// Names of the regular files in a folder, sorted; empty when there is no folder.
+std::vector<std::string> list_files(const std::string& dir);
+
+}  // namespace varion::io

@@ -1,0 +1,50 @@
+// The posterior file, version 1.0 (docs/formats.md): one ordinary HDF5 file, which is also the
+// checkpoint. HDF5 only ever works in memory; the bytes reach the disk through commit_file. A user
+// block of 512 bytes in front of the HDF5 data carries the digest of everything behind it, so that a
+// damaged file is refused before HDF5 parses a byte.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace varion::io {
+
+/// One tensor of the parameter table.
+struct TensorInfo {
+  std::string name;
+  std::vector<long> shape;  // PyTorch's, C order
+  long offset = 0;          // in the flat vectors
+  long size = 0;
+};
+
+/// What a file holds. Vectors are flat, in the order of `tensors`' offsets.
+struct PosteriorFile {
+  std::vector<TensorInfo> tensors;
+  std::vector<float> mean;
+  std::vector<std::pair<std::string, std::vector<float>>> states;  // hess, momentum, exp_avg ...
+  std::map<std::string, std::string> root, model, train, rng, data;  // attributes, as text
+  std::string optimizer;
+  std::map<std::string, double> optim;
+  long step = 0;
+  std::map<std::string, std::vector<double>> history;  // columns of equal length
+};
+
+/// The bytes of the file.
+std::string encode_posterior(const PosteriorFile& p);
+
+/// The file of these bytes. `name` stands in messages. Errors: 65 for damage (truncation, digest, not
+/// ours), another major version, missing or wrong datasets, non-finite values.
+PosteriorFile decode_posterior(const std::string& bytes, const std::string& name);
+
+void save_posterior(const std::string& dir, const std::string& name, const PosteriorFile& p);
+PosteriorFile load_posterior(const std::string& path);
+
+/// The newest valid step-*.h5 of a folder: its path, or empty; `refused` collects why others were not
+/// taken.
+std::string newest_checkpoint(const std::string& dir, std::vector<std::string>& refused);
+
+/// Removes all but the newest `keep` step-*.h5.
+void prune_checkpoints(const std::string& dir, int keep);
+
+}  // namespace varion::io
