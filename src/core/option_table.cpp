@@ -13,8 +13,6 @@ const bool registered = add_options("", {
   {"run.overwrite", T::flag, "false", "start afresh in a directory that holds a run"},
   {"model.name", T::text, "mlp", "network"},
   {"data.name", T::text, "glyphs", "data set"},
-  {"data.path", T::text, "", "folder of a data set read from files"},
-  {"data.augment", T::flag, "false", "random flip and padded crop of training images"},
   {"data.global_batch", T::integer, "50", "examples a step", {}, 1, 1e7},
   {"data.train_size", T::integer, "0", "use only the first examples (0: all)", {}, 0, 1e9},
   {"optim.name", T::text, "ivon", "optimizer"},

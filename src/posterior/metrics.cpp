@@ -1,0 +1,70 @@
+#include "posterior/metrics.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.hpp"
+
+namespace varion {
+
+double auroc(const std::vector<double>& score, const std::vector<char>& positive) {
+  std::vector<size_t> order(score.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return score[a] < score[b]; });
+  double positives = 0, rank_sum = 0;
+  for (size_t i = 0; i < order.size();) {  // equal scores share their mean rank
+    size_t j = i;
+    while (j < order.size() && score[order[j]] == score[order[i]]) ++j;
+    const double rank = 0.5 * static_cast<double>(i + j + 1);
+    for (; i < j; ++i)
+      if (positive[order[i]]) {
+        positives += 1;
+        rank_sum += rank;
+      }
+  }
+  const double negatives = static_cast<double>(score.size()) - positives;
+  if (positives == 0 || negatives == 0) return 0.5;
+  return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);
+}
+
+Metrics classification_metrics(const std::vector<double>& p, const std::vector<std::int32_t>& labels,
+                               long classes, std::vector<ReliabilityBin>* reliability) {
+  const size_t n = labels.size(), c = static_cast<size_t>(classes);
+  ensure(n > 0 && p.size() == n * c, "metrics: ", p.size(), " probabilities for ", n, " labels");
+  constexpr int bins = 20;
+  std::vector<ReliabilityBin> bin(bins);
+  std::vector<double> confidence(n);
+  std::vector<char> right(n);
+  double nll = 0, brier = 0, entropy = 0, top1 = 0, top5 = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const double* row = p.data() + i * c;
+    const auto y = static_cast<size_t>(labels[i]);
+    const size_t best = static_cast<size_t>(std::max_element(row, row + c) - row);
+    size_t above = 0;
+    for (size_t k = 0; k < c; ++k) {
+      above += row[k] > row[y];
+      brier += (row[k] - (k == y)) * (row[k] - (k == y));
+      if (row[k] > 0) entropy -= row[k] * std::log(row[k]);
+    }
+    nll -= std::log(row[y]);
+    confidence[i] = row[best];
+    right[i] = best == y;
+    top1 += right[i];
+    top5 += above < 5;
+    auto& b = bin[static_cast<size_t>(std::clamp(static_cast<int>(bins * confidence[i]), 0, bins - 1))];
+    b.confidence += confidence[i];
+    b.correct += right[i];
+    b.count += 1;
+  }
+  const double count = static_cast<double>(n);
+  double ece = 0;
+  for (const ReliabilityBin& b : bin) ece += std::abs(b.correct - b.confidence) / count;
+  if (reliability != nullptr) *reliability = bin;
+  return {{"acc", top1 / count},     {"top5", top5 / count},
+          {"nll", nll / count},      {"ece", ece},
+          {"brier", brier / count},  {"entropy", entropy / count},
+          {"auroc", auroc(confidence, right)}};
+}
+
+}  // namespace varion

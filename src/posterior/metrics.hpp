@@ -1,0 +1,29 @@
+// Metrics of predictive distributions (paper, section 5), on the host in double.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace varion {
+
+using Metrics = std::map<std::string, double>;
+
+/// One bin of a reliability diagram.
+struct ReliabilityBin {
+  double confidence = 0, correct = 0;  // sums
+  long count = 0;
+};
+
+/// probabilities [n, classes], rows sum to 1. acc; top5; nll = mean -log p_y; ece with 20 equal bins of
+/// the largest probability; brier = mean sum_c (p_c - [c = y])^2; entropy; auroc of telling right from
+/// wrong by the largest probability (0.5 when all are right or all wrong).
+Metrics classification_metrics(const std::vector<double>& probabilities,
+                               const std::vector<std::int32_t>& labels, long classes,
+                               std::vector<ReliabilityBin>* reliability = nullptr);
+
+/// Area under the ROC curve of `score` for `positive`, ties counted half.
+double auroc(const std::vector<double>& score, const std::vector<char>& positive);
+
+}  // namespace varion

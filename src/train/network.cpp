@@ -1,0 +1,223 @@
+#include "train/network.hpp"
+
+#include <cmath>
+
+#include "core/error.hpp"
+#include "core/profile.hpp"
+
+namespace varion {
+
+namespace {
+template <class View, class T>
+View to_device(const Exec& exec, const char* label, const std::vector<T>& v) {
+  const View out(label, v.size());
+  const Kokkos::View<const T*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged> host(v.data(), v.size());
+  Kokkos::deep_copy(exec, out, host);
+  exec.fence();  // the host vector may go
+  return out;
+}
+
+Shape batched(Index n, const Shape& example) {
+  Shape s;
+  s.rank = example.rank + 1;
+  s.dims[0] = n;
+  for (int i = 0; i < example.rank; ++i) s.dims[static_cast<size_t>(i + 1)] = example[i];
+  return s;
+}
+}  // namespace
+
+DeviceExamples::DeviceExamples(const Exec& exec, const Examples& e)
+    : x(to_device<Vec>(exec, "varion::data::x", e.x)),
+      targets(to_device<Vec>(exec, "varion::data::targets", e.targets)),
+      labels(to_device<IntVec>(exec, "varion::data::labels", e.labels)) {}
+
+Index outputs_of(const DataSet& data) {
+  return data.classes > 0 ? data.classes : data.noise_sigma > 0 ? 1 : 2;
+}
+
+BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data, Index n, bool train)
+    : graph(layout), batch(n) {
+  x = graph.input(batched(n, data.train.example));
+  const bool classes = data.classes > 0;
+  if (train) target = graph.input(classes ? Shape{n} : Shape{n, 1}, classes);
+  output = Models::of().find(config.text("model.name")).build(graph, x, config, outputs_of(data));
+  graph.output(output);
+  if (train) {
+    loss = classes ? cross_entropy(graph, output, target)
+           : data.noise_sigma > 0
+               ? gaussian_nll_fixed(graph, output, target, static_cast<Real>(data.noise_sigma))
+               : gaussian_nll(graph, output, target);
+    graph.output(loss);
+  }
+  graph.finish(train);
+}
+
+Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec)
+    : data_(data), exec_(exec), net_(layout, config, data, config.integer("eval.batch"), false) {}
+
+std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
+  const Index dims = e.example.size(), width = outputs_of(data_);
+  std::vector<float> out(static_cast<size_t>(e.count * width));
+  Replay replay(net_.graph, exec_);
+  replay.weights = weights;
+  const auto host_x = Kokkos::create_mirror_view(replay.value(net_.x));
+  const auto host_y = Kokkos::create_mirror_view(replay.value(net_.output));
+  for (Index first = 0; first < e.count; first += net_.batch) {
+    const Index count = std::min(net_.batch, e.count - first);
+    for (Index i = 0; i < net_.batch * dims; ++i)
+      host_x(i) = i < count * dims ? e.x[static_cast<size_t>(first * dims + i)] : 0.f;
+    Kokkos::deep_copy(exec_, replay.value(net_.x), host_x);
+    replay.forward();
+    Kokkos::deep_copy(exec_, host_y, replay.value(net_.output));
+    exec_.fence();  // the host reads the outputs
+    for (Index i = 0; i < count * width; ++i) out[static_cast<size_t>(first * width + i)] = host_y(i);
+  }
+  return out;
+}
+
+Metrics Evaluator::reduce(const Examples& e, const std::vector<std::vector<float>>& passes) {
+  const auto n = static_cast<size_t>(e.count), width = static_cast<size_t>(outputs_of(data_));
+  const double share = 1 / static_cast<double>(passes.size());
+  if (data_.classes > 0) {
+    std::vector<double>& p = last_probabilities;
+    p.assign(n * width, 0.0);
+    std::vector<double> row(width);
+    for (const auto& logits : passes)
+      for (size_t i = 0; i < n; ++i) {
+        double largest = -1e300, sum = 0;
+        for (size_t k = 0; k < width; ++k)
+          largest = std::max(largest, static_cast<double>(logits[i * width + k]));
+        for (size_t k = 0; k < width; ++k)
+          sum += row[k] = std::exp(static_cast<double>(logits[i * width + k]) - largest);
+        for (size_t k = 0; k < width; ++k) p[i * width + k] += share * row[k] / sum;
+      }
+    return classification_metrics(p, e.labels, data_.classes, &reliability);
+  }
+  double squares = 0, nll = 0;
+  for (size_t i = 0; i < n; ++i) {
+    double mean = 0, density = 0, largest = -1e300;
+    std::vector<double> logs;
+    for (const auto& y : passes) {
+      const double mu = static_cast<double>(y[i * width]);
+      const double sigma = data_.noise_sigma > 0
+                               ? data_.noise_sigma
+                               : std::log1p(std::exp(static_cast<double>(y[i * width + 1]))) + 1e-6;
+      const double z = (static_cast<double>(e.targets[i]) - mu) / sigma;
+      mean += share * mu;
+      logs.push_back(-0.5 * z * z - std::log(sigma) - 0.9189385332046727);
+      largest = std::max(largest, logs.back());
+    }
+    for (const double l : logs) density += share * std::exp(l - largest);
+    nll -= largest + std::log(density);
+    squares += (mean - static_cast<double>(e.targets[i])) * (mean - static_cast<double>(e.targets[i]));
+  }
+  return {{"rmse", std::sqrt(squares / static_cast<double>(n))}, {"nll", nll / static_cast<double>(n)}};
+}
+
+Metrics Evaluator::at(const Examples& e, ConstVec weights) {
+  const Region region("evaluate");
+  return reduce(e, {outputs(e, weights)});
+}
+
+Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed,
+                            int samples) {
+  const Region region("evaluate");
+  const Vec weights("varion::evaluate::weights", static_cast<size_t>(optimizer.size()));
+  std::vector<std::vector<float>> passes;
+  for (int s = 0; s < (optimizer.is_variational() ? samples : 1); ++s) {
+    optimizer.sample(exec_, RandomKey::make(seed, Stream::eval_noise, 0, static_cast<std::uint64_t>(s)),
+                     weights);
+    passes.push_back(outputs(e, weights));
+  }
+  return reduce(e, passes);
+}
+
+Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec)
+    : exec_(exec),
+      seed_(static_cast<std::uint64_t>(config.integer("run.seed"))),
+      train_(exec, data.train),
+      count_(data.train.count),
+      dims_(data.train.example.size()),
+      net_(layout, config, data, std::min(config.integer("data.global_batch"), data.train.count), true),
+      optimizer_(Optimizers::of().find(config.text("optim.name")).make(layout, config)),
+      replay_(net_.graph, exec),
+      clip_(config.real("optim.grad_clip")) {
+  steps_per_epoch_ = std::max<Index>(count_ / net_.batch, 1);
+  weights_ = Vec("varion::train::weights", static_cast<size_t>(layout.size()));
+  gradient_ = Vec("varion::train::gradient", static_cast<size_t>(layout.size()));
+  replay_.weights = weights_;
+  replay_.gradient = gradient_;
+  replay_.train = true;
+  layout.initialise(exec_, seed_, optimizer_->mean());
+  optimizer_->start(exec_);
+}
+
+/// Row i of the batch is example bijection_epoch((first + i) mod N): nothing is stored, any position
+/// can be resumed from. 8 bytes per value.
+void gather(const Exec& exec, std::uint64_t seed, std::uint64_t first, Index count, Index dims,
+            ConstVec from, Vec to, ConstIntVec labels, IntVec batch_labels, ConstVec targets,
+            Vec batch_targets, Index batch) {
+  const auto n = static_cast<std::uint64_t>(count);
+  // A batch touches at most two epochs (batch <= N).
+  const RandomKey here = RandomKey::make(seed, Stream::order, first / n);
+  const RandomKey next = RandomKey::make(seed, Stream::order, first / n + 1);
+  const std::uint64_t offset = first % n;
+  Kokkos::parallel_for(
+      "varion::data::gather", Range(exec, 0, batch), KOKKOS_LAMBDA(const Index i) {
+        const std::uint64_t at = offset + static_cast<std::uint64_t>(i);
+        const bool wrapped = at >= n;
+        const auto position = static_cast<std::uint32_t>(wrapped ? at - n : at);
+        const Index e = keyed_bijection(wrapped ? next : here, static_cast<std::uint32_t>(n), position);
+        for (Index d = 0; d < dims; ++d) to(i * dims + d) = from(e * dims + d);
+        if (labels.extent(0) > 0) batch_labels(i) = labels(e);
+        if (targets.extent(0) > 0) batch_targets(i) = targets(e);
+      });
+}
+
+double norm_of(const Exec& exec, ConstVec v) {
+  double sum = 0;
+  Kokkos::parallel_reduce(
+      "varion::train::norm", Range(exec, 0, static_cast<Index>(v.extent(0))),
+      KOKKOS_LAMBDA(const Index i, double& s) { s += double(v(i)) * double(v(i)); }, sum);
+  return std::sqrt(sum);
+}
+
+void Trainer::fill_batch(std::uint64_t first) {
+  const bool classes = train_.labels.extent(0) > 0;
+  gather(exec_, seed_, first, count_, dims_, train_.x, replay_.value(net_.x), train_.labels,
+         classes ? replay_.ints(net_.target) : IntVec(), train_.targets,
+         classes ? Vec() : replay_.value(net_.target), net_.batch);
+}
+
+double Trainer::step(std::uint64_t step, double lr) {
+  const Region region("step");
+  const int samples = optimizer_->samples_per_step();
+  double loss = 0;
+  fill_batch((step - 1) * static_cast<std::uint64_t>(net_.batch));
+  for (int s = 0; s < samples; ++s) {
+    const auto sample = static_cast<std::uint64_t>(s);
+    const Noise noise{RandomKey::make(seed_, Stream::train_noise, step, sample), {}};
+    optimizer_->perturb(exec_, noise, weights_);
+    replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, sample);
+    replay_.forward();
+    replay_.backward(net_.loss);
+    norm_ = norm_of(exec_, gradient_);
+    if (clip_ > 0 && norm_ > clip_) {
+      const Real scale = static_cast<Real>(clip_ / norm_);
+      const Vec g = gradient_;
+      Kokkos::parallel_for(
+          "varion::train::clip", Range(exec_, 0, static_cast<Index>(g.extent(0))),
+          KOKKOS_LAMBDA(const Index i) { g(i) *= scale; });
+    }
+    optimizer_->collect(exec_, s, noise, gradient_);
+    Real value = 0;
+    Kokkos::deep_copy(exec_, Kokkos::View<Real, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(&value),
+                      Kokkos::subview(replay_.value(net_.loss), 0));
+    exec_.fence();  // the host reads the loss
+    loss += static_cast<double>(value) / samples;
+  }
+  optimizer_->update(exec_, step, lr);
+  return loss;
+}
+
+}  // namespace varion

@@ -1,0 +1,76 @@
+// A configured network on a data set: its graphs, its device data, its predictions.
+#pragma once
+
+#include <memory>
+
+#include "data/dataset.hpp"
+#include "models/model.hpp"
+#include "optim/optimizer.hpp"
+#include "posterior/metrics.hpp"
+
+namespace varion {
+
+/// Examples on the device.
+struct DeviceExamples {
+  Vec x, targets;
+  IntVec labels;
+  DeviceExamples(const Exec& exec, const Examples& e);
+};
+
+/// A recorded graph of one batch size with its inputs and ends.
+struct BatchGraph {
+  BatchGraph(Layout& layout, const Config& config, const DataSet& data, Index batch, bool train);
+  Graph graph;
+  Node x, target, output, loss;
+  Index batch;
+};
+
+/// Outputs a model needs: classes, or mean (and raw sigma where the noise is not known).
+Index outputs_of(const DataSet& data);
+
+/// Evaluates weights on a set of examples, batch by batch, padding the last batch.
+class Evaluator {
+ public:
+  Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec);
+  /// Metrics at one weight vector.
+  Metrics at(const Examples& e, ConstVec weights);
+  /// Metrics of the average over `samples` posterior draws (probabilities, not logits, are averaged).
+  /// One draw serves the whole set.
+  Metrics averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed, int samples);
+  std::vector<ReliabilityBin> reliability;  // of the last classification
+  std::vector<double> last_probabilities;   // [n, classes]
+
+ private:
+  std::vector<float> outputs(const Examples& e, ConstVec weights);
+  Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
+  const DataSet& data_;
+  Exec exec_;
+  BatchGraph net_;
+};
+
+/// The gradient-side: one training step at a time.
+class Trainer {
+ public:
+  Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec);
+  Optimizer& optimizer() { return *optimizer_; }
+  Index steps_per_epoch() const { return steps_per_epoch_; }
+  /// Runs step `step` (from 1) at this rate; returns the mean loss over its samples.
+  double step(std::uint64_t step, double lr);
+  /// Norm of the last sample's gradient.
+  double gradient_norm() const { return norm_; }
+  Index arena_words() const { return net_.graph.arena_words(); }
+
+ private:
+  void fill_batch(std::uint64_t first);
+  Exec exec_;
+  std::uint64_t seed_;
+  DeviceExamples train_;
+  Index count_, steps_per_epoch_, dims_;
+  BatchGraph net_;
+  std::unique_ptr<Optimizer> optimizer_;
+  Replay replay_;
+  Vec weights_, gradient_;
+  double clip_, norm_ = 0;
+};
+
+}  // namespace varion
