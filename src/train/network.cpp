@@ -10,7 +10,7 @@ namespace varion {
 namespace {
 template <class View, class T>
 View to_device(const Exec& exec, const char* label, const std::vector<T>& v) {
-  const View out(label, v.size());
+  const View out(std::string(label), v.size());
   const Kokkos::View<const T*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged> host(v.data(), v.size());
   Kokkos::deep_copy(exec, out, host);
   exec.fence();  // the host vector may go
