@@ -1,0 +1,35 @@
+// Sub-commands: one file each under commands/.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/options.hpp"
+#include "core/registry.hpp"
+
+namespace varion {
+
+struct Command {
+  static const char* kind() { return "command"; }
+  std::string help, usage;
+  bool needs_device;  // starts Kokkos first
+  std::function<int(const std::vector<std::string>& arguments)> run;
+};
+using Commands = Registry<Command>;
+
+/// What stands behind a command: files, `key.name=value` settings, `--flag=value` flags, other words.
+struct Arguments {
+  std::vector<std::string> words;
+  std::vector<std::pair<std::string, std::string>> settings, flags;
+  std::string flag(const std::string& name, const std::string& fallback) const;
+};
+
+/// Errors (64): a flag that is not in `known`.
+Arguments parse_arguments(const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& known);
+
+/// Files in order, then VARION_SECTION_KEY, then the command line; resolved. Notes go to stderr.
+Config make_config(const Arguments& a);
+
+}  // namespace varion

@@ -1,0 +1,61 @@
+#include <boost/program_options.hpp>
+#include <cstdio>
+
+#include "app/command.hpp"
+#include "core/error.hpp"
+
+namespace varion {
+
+namespace po = boost::program_options;
+
+std::string Arguments::flag(const std::string& name, const std::string& fallback) const {
+  std::string value = fallback;
+  for (const auto& [k, v] : flags)
+    if (k == name) value = v;
+  return value;
+}
+
+Arguments parse_arguments(const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& known) {
+  po::options_description table;
+  for (const std::string& name : known) table.add_options()(name.c_str(), po::value<std::string>());
+  table.add_options()("words", po::value<std::vector<std::string>>());
+  po::positional_options_description everything;
+  everything.add("words", -1);
+  Arguments out;
+  try {
+    const auto parsed = po::command_line_parser(arguments)
+                            .options(table)
+                            .positional(everything)
+                            .style(po::command_line_style::unix_style &
+                                   ~po::command_line_style::allow_guessing)
+                            .run();
+    for (const auto& o : parsed.options) {
+      if (o.string_key != "words") {
+        out.flags.emplace_back(o.string_key, o.value.at(0));
+        continue;
+      }
+      const std::string& word = o.value.at(0);
+      const size_t equal = word.find('=');
+      const size_t dot = word.find('.');
+      if (equal != std::string::npos && dot < equal && word.find('/') > equal)
+        out.settings.emplace_back(word.substr(0, equal), word.substr(equal + 1));
+      else
+        out.words.push_back(word);
+    }
+  } catch (const po::error& e) {
+    fail(Exit::usage, e.what(), "; flags here: ", known.empty() ? "none" : "--" + join(known, ", --"));
+  }
+  return out;
+}
+
+Config make_config(const Arguments& a) {
+  Config c;
+  for (const std::string& file : a.words) c.read_file(file);
+  c.read_environment();
+  for (const auto& [k, v] : a.settings) c.set(k, v, "command line");
+  for (const std::string& note : c.resolve()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  return c;
+}
+
+}  // namespace varion
