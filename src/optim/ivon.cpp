@@ -105,13 +105,12 @@ class Newton final : public Optimizer {
 
   /// Running means over samples of the gradient and of the curvature estimate's random part: noise
   /// times gradient (Price), or the squared gradient. Noise is drawn again, not stored.
-  /// Reads gradient and hess, writes both means: 16 bytes per parameter for the first sample.
+  /// Reads the gradient, writes both means: 12 bytes per parameter for the first sample.
   void collect_range(const Exec& exec, int sample, const Noise& noise, const GroupRange& g,
                      ConstVec gradient) const {
     const Vec grad = grad_, curvature = curvature_;
-    const ConstVec hess = hess_, given = noise.given;
+    const ConstVec given = noise.given;
     const RandomKey key = noise.key;
-    const NewtonGroup c = constants(g.group);
     const Index begin = g.begin, end = g.end;
     const bool gradsq = o_.gradsq;
     const Real share = 1 / static_cast<Real>(sample + 1);
@@ -234,11 +233,11 @@ std::unique_ptr<Optimizer> make_newton(const Layout& layout, const Config& c, bo
 
 const bool registered =
     add_options("ivon", newton_options(true)) && add_options("von", newton_options(false)) &&
-    Optimizers::of().add("ivon", {"improved variational online Newton",
+    Optimizers::of().add("ivon", {"improved variational online Newton", true,
                                   [](const Layout& l, const Config& c) {
                                     return make_newton(l, c, true);
                                   }}) &&
-    Optimizers::of().add("von", {"variational online Newton, no positivity correction",
+    Optimizers::of().add("von", {"variational online Newton, no positivity correction", true,
                                  [](const Layout& l, const Config& c) {
                                    return make_newton(l, c, false);
                                  }});

@@ -88,6 +88,7 @@ class Optimizer {
 struct OptimizerEntry {
   static const char* kind() { return "optimizer"; }
   std::string help;
+  bool variational;
   std::function<std::unique_ptr<Optimizer>(const Layout&, const Config&)> make;
 };
 using Optimizers = Registry<OptimizerEntry>;

@@ -127,13 +127,13 @@ const bool registered =
                           {"optim.weight_decay", T::real, "0.01", "decoupled decay", {}, 0, 1e9}}) &&
     add_options("sgd", {{"optim.momentum", T::real, "0.9", "momentum", {}, 0, 1},
                         {"optim.weight_decay", T::real, "0.0001", "L2 term", {}, 0, 1e9}}) &&
-    Optimizers::of().add("adamw", {"Adam with decoupled weight decay",
+    Optimizers::of().add("adamw", {"Adam with decoupled weight decay", false,
                                    [](const Layout& l, const Config& c) {
                                      return std::unique_ptr<Optimizer>(std::make_unique<AdamW>(
                                          l, c.real("optim.beta1"), c.real("optim.beta2"),
                                          c.real("optim.eps"), c.real("optim.weight_decay")));
                                    }}) &&
-    Optimizers::of().add("sgd", {"SGD with momentum", [](const Layout& l, const Config& c) {
+    Optimizers::of().add("sgd", {"SGD with momentum", false, [](const Layout& l, const Config& c) {
                                    return std::unique_ptr<Optimizer>(std::make_unique<Sgd>(
                                        l, c.real("optim.momentum"), c.real("optim.weight_decay")));
                                  }});

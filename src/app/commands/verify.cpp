@@ -1,0 +1,36 @@
+#include <cstdio>
+
+#include "app/command.hpp"
+#include "core/error.hpp"
+#include "ops/gradient_check.hpp"
+#include "optim/trace.hpp"
+
+namespace varion {
+
+int verify_command(const std::vector<std::string>& words) {
+  const Arguments a = parse_arguments(words, {"trace"});
+  const std::string verb = a.words.empty() ? "" : a.words[0];
+  bool ok = true;
+  if (verb == "gradients") {
+    for (const GradientResult& r : check_op_gradients()) {
+      std::printf("%-20s %-40s error %.2e of %.2e %s\n", r.name.c_str(), r.label.c_str(), r.error,
+                  r.tolerance, r.ok ? "ok" : "WRONG");
+      ok = ok && r.ok;
+    }
+  } else if (verb == "optimizer" && !a.flag("trace", "").empty()) {
+    for (const auto& [state, error] : replay_trace(a.flag("trace", ""))) {
+      std::printf("%-12s largest relative error %.3e %s\n", state.c_str(), error, error <= 1e-5 ? "ok" : "WRONG");
+      ok = ok && error <= 1e-5;
+    }
+  } else {
+    fail(Exit::usage, "use: verify gradients | optimizer --trace=FILE.json");
+  }
+  return ok ? 0 : static_cast<int>(Exit::internal);
+}
+
+namespace {
+const bool registered = Commands::of().add(
+    "verify", {"check the program itself", "verify gradients | optimizer --trace=FILE.json", true, verify_command});
+}  // namespace
+
+}  // namespace varion
