@@ -83,7 +83,7 @@ class HostBlas final : public Provider {
 
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b,
             bool add, Vec c) const override {
-    exec.fence("varion::host_blas::gemm: the library reads what kernels wrote");
+    exec.fence();  // the library reads what kernels wrote
     sgemm(ta, tb, m, n, k, a.data(), b.data(), add ? Real(1) : Real(0), c.data());
   }
 
@@ -161,7 +161,7 @@ class HostBlas final : public Provider {
     const Index count = workers(), rows = block_rows(s), stride = per_worker(s);
     const Index size = s.o * s.patch();
     Real* base = scratch.data() + size;
-    exec.fence("varion::conv2d: the host reads what kernels wrote");
+    exec.fence();  // the host reads what kernels wrote
     // One item a worker, with a fixed share of the images.
     Kokkos::parallel_for(label, Range(exec, 0, count, Kokkos::ChunkSize(1)), [=, &body](Index w) {
       Real* sum = base + w * stride;

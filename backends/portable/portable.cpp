@@ -83,7 +83,7 @@ class Portable final : public Provider {
     const ConstMat bm(b.data(), static_cast<size_t>(tb ? n : k), static_cast<size_t>(tb ? k : n));
     const Mat cm(c.data(), static_cast<size_t>(m), static_cast<size_t>(n));
     if (!add) Kokkos::deep_copy(exec, cm, Real(0));  // so that a NaN left in C cannot survive
-    exec.fence("varion::portable::gemm: Kokkos Kernels 3.4 runs on the default instance");
+    exec.fence();  // Kokkos Kernels 3.4 runs on the default instance
     KokkosBlas::gemm(ta ? "T" : "N", tb ? "T" : "N", Real(1), am, bm, Real(1), cm);
   }
 

@@ -1,0 +1,20 @@
+// Finite differences for every registered op.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace varion {
+
+struct GradientResult {
+  std::string name, label;  // op, and "case: what was varied"
+  double error, tolerance;
+  bool ok;
+};
+
+/// Directional derivatives of sum(c y), c random, by central differences in float32, for every case of
+/// every registered op, by each float input and by the parameters. `spoil` scales the analytic gradient:
+/// anything but 1 must be found wrong.
+std::vector<GradientResult> check_op_gradients(double spoil = 1);
+
+}  // namespace varion
