@@ -1,0 +1,117 @@
+// IVON against the golden vectors of the fact sheet (section 9, scalar double implementation), and its
+// precision under hostile input.
+#include <cmath>
+#include <cstdlib>
+
+#include "io/commit_file.hpp"
+#include "optim/optimizer.hpp"
+#include "optim/trace.hpp"
+#include "support/catch.hpp"
+
+using namespace varion;
+
+namespace {
+std::unique_ptr<Optimizer> make(const Layout& layout, const std::string& ini) {
+  Config c;
+  c.read_text(ini, "test");
+  c.resolve();
+  return Optimizers::of().find(c.text("optim.name")).make(layout, c);
+}
+
+Vec vec(const std::vector<Real>& v) {
+  const Vec out("varion::test::vec", v.size());
+  const auto h = Kokkos::create_mirror_view(out);
+  for (size_t i = 0; i < v.size(); ++i) h(i) = v[i];
+  Kokkos::deep_copy(out, h);
+  return out;
+}
+
+std::vector<Real> host(const Vec& v) {
+  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
+  return {h.data(), h.data() + h.extent(0)};
+}
+}  // namespace
+
+TEST_CASE("IVON follows the golden trajectory") {
+  const double draws[8] = {.5, -1, 1.5, -.25, .75, -1.25, 2, -.5};
+  const double a[3] = {1, .25, -.5}, b[3] = {.1, -.2, .3};
+  struct Case {
+    std::string option;
+    double m[3], h[3];
+  };
+  const Case cases[] = {
+      {"", {.456061291372, -1.569509716392, .455958896566}, {.580228414716, .474461437824, .449372468191}},
+      {"clip_radius = 0.5\n", {.85, -1.85, .455958896566}, {.588406169548, .474161623359, .449372468191}},
+      {"hess_approx = gradsq\n", {.637431232642, -1.645519317487, .457504046783}, {1.139663971245, .688704635109, .498873785847}}};
+  for (const Case& c : cases) {
+    Layout layout;
+    layout.add("w", {3}, {});
+    layout.finish();
+    const auto o = make(layout, "[optim]\nname = ivon\nlr = 0.1\ness = 10\nbeta2 = 0.99\nweight_decay = 0.1\n"
+                                "hess_init = 0.5\nmc_samples = 2\n" + c.option);
+    const Exec exec;
+    Kokkos::deep_copy(o->mean(), vec({1, -2, .5}));
+    o->start(exec);
+    const Vec weights("varion::test::weights", 3);
+    for (int t = 1; t <= 5; ++t) {
+      for (int k = 0; k < 2; ++k) {
+        std::vector<Real> eps, g;
+        for (int i = 0; i < 3; ++i) eps.push_back(static_cast<Real>(draws[(7 * t + 3 * k + i) % 8]));
+        const Noise noise{{}, vec(eps)};
+        o->perturb(exec, noise, weights);
+        for (int i = 0; i < 3; ++i) g.push_back(static_cast<Real>(a[i] * static_cast<double>(host(weights)[static_cast<size_t>(i)]) + b[i]));
+        o->collect(exec, k, noise, vec(g));
+      }
+      o->update(exec, static_cast<std::uint64_t>(t), 0.1);
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      CHECK(static_cast<double>(host(o->mean())[i]) == Approx(c.m[i]).epsilon(1e-5));
+      CHECK(static_cast<double>(host(o->state()[1].data)[i]) == Approx(c.h[i]).epsilon(1e-5));
+    }
+  }
+}
+
+TEST_CASE("IVON's precision stays positive whatever the gradient; VON counts its refusals") {
+  const Index n = 1 << 18;
+  for (const std::string name : {"ivon", "von"})
+    for (const std::string options : {"beta2 = 0.9\nweight_decay = 0.01\n", "beta2 = 0.5\nweight_decay = 0\n",
+                                      "beta2 = 0\nweight_decay = 1000\n"}) {
+      Layout layout;
+      layout.add("w", {1, n}, {});
+      layout.finish();
+      const auto o = make(layout, "[optim]\nname = " + name + "\ness = 50000\nhess_init = 0.0001\n" + options);
+      const Exec exec;
+      o->start(exec);
+      std::vector<Real> g(static_cast<size_t>(n));
+      double refused = 0;
+      for (std::uint64_t step = 1; step <= 8; ++step) {
+        const RandomKey key = RandomKey::make(3, Stream::test, step);
+        for (Index i = 0; i < n; ++i)  // magnitudes over 16 decades, both signs by the noise
+          g[static_cast<size_t>(i)] = std::pow(10.f, static_cast<Real>(16 * unit_interval(key.words(i).w[0]) - 10));
+        o->collect(exec, 0, {key, {}}, vec(g));
+        o->update(exec, step, 1e-6);
+        const StepReport r = o->take_report(exec);
+        refused += r.nonpositive;
+        for (const Real s : host(o->sigma(exec))) REQUIRE((s > 0 || r.nonfinite > 0));
+      }
+      if (name == "von") CHECK(refused > 0);
+    }
+}
+
+TEST_CASE("golden traces replay within 1e-5") {
+  const char* dir = std::getenv("VARION_TEST_GOLDEN");
+  if (dir == nullptr) {
+    WARN("[skipped] set VARION_TEST_GOLDEN to a folder of optimizer traces");
+    return;
+  }
+  int traces = 0;
+  for (const std::string& name : io::list_files(dir)) {
+    if (name.size() < 5 || name.substr(name.size() - 5) != ".json") continue;
+    ++traces;
+    for (const auto& [state, error] : replay_trace(std::string(dir) + "/" + name)) {
+      INFO(name << " " << state);
+      CHECK(error <= 1e-5);
+    }
+  }
+  CHECK(traces > 0);
+}
