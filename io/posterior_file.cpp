@@ -14,9 +14,17 @@
 namespace varion::io {
 
 namespace {
-constexpr size_t kBlock = 512;
+constexpr size_t kTrailer = 192;
 constexpr char kMagic[] = "varion-posterior 1\n";
 constexpr size_t kLimit = size_t(1) << 36;
+
+/// What stands behind the HDF5 data.
+std::string trailer(const char* payload, size_t bytes) {
+  std::string t = kMagic;
+  t += "bytes " + std::to_string(bytes) + "\nsha256 " + sha256(payload, bytes) + "\n";
+  t.resize(kTrailer, '\0');
+  return t;
+}
 
 /// An HDF5 handle; a negative one is an error named by `what`.
 class Handle {
@@ -172,9 +180,9 @@ std::string encode_posterior(const PosteriorFile& p) {
   quiet();
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "property list");
   H5Pset_fapl_core(access, 1 << 20, 0);
-  H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
+  // The earliest superblock: the newer one's checksum is wrong in images that HDF5 1.10.8 returns.
+  H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_V110);
   const Handle create(H5Pcreate(H5P_FILE_CREATE), H5Pclose, "property list");
-  H5Pset_userblock(create, kBlock);
   H5Pset_link_creation_order(create, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
   const Handle file(H5Fcreate("varion-in-memory", H5F_ACC_TRUNC, create, access), H5Fclose, "file");
   put_text(file, "format", "varion-posterior");
@@ -218,32 +226,25 @@ std::string encode_posterior(const PosteriorFile& p) {
   }
   ensure(H5Fflush(file, H5F_SCOPE_LOCAL) >= 0, "HDF5 flush");
   const ssize_t size = H5Fget_file_image(file, nullptr, 0);
-  ensure(size > static_cast<ssize_t>(kBlock), "HDF5 image");
+  ensure(size > 0, "HDF5 image");
   std::string bytes(static_cast<size_t>(size), '\0');
   ensure(H5Fget_file_image(file, bytes.data(), bytes.size()) == size, "HDF5 image");
-  std::string head = kMagic;
-  head += "bytes " + std::to_string(bytes.size()) + "\nsha256 " +
-          sha256(bytes.data() + kBlock, bytes.size() - kBlock) + "\n";
-  std::memset(bytes.data(), 0, kBlock);
-  std::memcpy(bytes.data(), head.data(), head.size());
+  bytes += trailer(bytes.data(), bytes.size());
   return bytes;
 }
 
 PosteriorFile decode_posterior(const std::string& bytes, const std::string& name) {
   quiet();
-  require(bytes.size() > kBlock && bytes.compare(0, sizeof kMagic - 1, kMagic) == 0, Exit::data, name,
+  const size_t payload = bytes.size() > kTrailer ? bytes.size() - kTrailer : 0;
+  require(payload > 0 && bytes.compare(payload, sizeof kMagic - 1, kMagic) == 0, Exit::data, name,
           ": not a Varion posterior file, or truncated (", bytes.size(), " bytes)");
-  // The head is compared as a whole with what it must be, so that every bit of it counts.
-  std::string head = kMagic;
-  head += "bytes " + std::to_string(bytes.size()) + "\nsha256 " +
-          sha256(bytes.data() + kBlock, bytes.size() - kBlock) + "\n";
-  head.resize(kBlock, '\0');
-  require(bytes.compare(0, kBlock, head) == 0, Exit::data, name,
+  // Compared as a whole with what it must be, so that every bit of the trailer counts too.
+  require(bytes.compare(payload, kTrailer, trailer(bytes.data(), payload)) == 0, Exit::data, name,
           ": damaged: size or SHA-256 differs from what the file says of itself; take an older "
           "checkpoint");
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "property list");
   H5Pset_fapl_core(access, 1 << 20, 0);
-  H5Pset_file_image(access, const_cast<char*>(bytes.data()), bytes.size());
+  H5Pset_file_image(access, const_cast<char*>(bytes.data()), payload);
   const Handle file(H5Fopen("varion-in-memory", H5F_ACC_RDONLY, access), H5Fclose,
                     name + ": not an HDF5 file");
   PosteriorFile p;

@@ -1,7 +1,7 @@
 // The posterior file, version 1.0 (docs/formats.md): one ordinary HDF5 file, which is also the
-// checkpoint. HDF5 only ever works in memory; the bytes reach the disk through commit_file. A user
-// block of 512 bytes in front of the HDF5 data carries the digest of everything behind it, so that a
-// damaged file is refused before HDF5 parses a byte.
+// checkpoint. HDF5 only ever works in memory; the bytes reach the disk through commit_file. A
+// trailer of 192 bytes behind the HDF5 data, which HDF5 readers ignore, carries length and SHA-256 of
+// everything before it, so that a damaged file is refused before HDF5 parses a byte.
 #pragma once
 
 #include <map>

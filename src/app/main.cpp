@@ -1,6 +1,7 @@
 // varion: parses the command, runs it, turns errors into one line and an exit code.
 #include <Kokkos_Core.hpp>
 #include <cstdio>
+#include <cstdlib>
 
 #include "app/command.hpp"
 #include "build_info.hpp"
@@ -45,6 +46,7 @@ int run(int argc, char** argv) {
   }
   words.erase(words.begin());
   if (!command.needs_device) return command.run(words);
+  setenv("OMP_PROC_BIND", "false", 0);  // binding is the launcher's business: no warning about it
   const Kokkos::ScopeGuard guard(argc, argv);
   return command.run(words);
 }

@@ -138,7 +138,7 @@ const bool registered = Ops::of().add(
             {{"5 channels", {{3, 4, 5, 5}}, [](Graph& g, const std::vector<Node>& x) {
                 return frn(g, x[0], "norm");
               }},
-             {"19 channels, one pixel", {{4, 1, 1, 19}}, [](Graph& g, const std::vector<Node>& x) {
+             {"19 channels, six pixels", {{4, 2, 3, 19}}, [](Graph& g, const std::vector<Node>& x) {
                 return frn(g, x[0], "norm");
               }}}});
 }  // namespace

@@ -7,7 +7,7 @@
 namespace varion {
 
 namespace {
-constexpr double kStep = 4e-3;
+constexpr double kStep = 5e-4;  // small: a value that crosses a kink on the way spoils the comparison
 
 std::vector<Real> normals(std::uint64_t which, size_t n) {
   const Vec v("varion::check::normals", n);
