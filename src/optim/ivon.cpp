@@ -120,7 +120,7 @@ class Newton final : public Optimizer {
           const Index base = b * kNoiseBlock;
           const Index lo = base < begin ? begin : base;
           const Index hi = base + kNoiseBlock < end ? base + kNoiseBlock : end;
-          Real eps[kNoiseBlock];
+          Real eps[kNoiseBlock] = {};
           if (!gradsq) {
             if (given.extent(0) == 0) normal_block(key, base, eps);
             else for (Index i = lo; i < hi; ++i) eps[i - base] = given(i);

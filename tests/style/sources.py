@@ -1,0 +1,49 @@
+"""The rules of the house, read from the sources: who includes whom, vendor names, kernel labels, registries."""
+import os, re, subprocess, sys
+
+root = os.environ["VARION_SOURCE_DIR"]
+bad = []
+
+
+def sources(*folders):
+    for folder in folders:
+        for path, _, files in os.walk(os.path.join(root, folder)):
+            for name in files:
+                if name.endswith((".cpp", ".hpp")):
+                    full = os.path.join(path, name)
+                    yield os.path.relpath(full, root), open(full).read()
+
+
+allowed = {  # folder: what it may include besides itself
+    "core": [], "backends": ["core"], "graph": ["core"], "ops": ["core", "graph", "backends"],
+    "models": ["core", "graph", "ops"], "optim": ["core"], "io": ["core"], "data": ["core"],
+    "posterior": ["core", "graph", "optim", "io"],
+}
+for name, text in sources("src", "backends", "models", "io"):
+    parts = name.split(os.sep)
+    folder = parts[1] if parts[0] == "src" else parts[0]
+    for included in re.findall(r'#include "(\w+)/', text):
+        if folder in allowed and included != folder and included not in allowed[folder]:
+            bad.append(f"{name} includes {included}/")
+    if folder != "backends" and re.search(r"KOKKOS_ENABLE_(CUDA|HIP)|\bcublas|\bcudnn|\brocblas|\bmiopen|\bdnnl|cblas_", text):
+        bad.append(f"{name} names a vendor")
+    if folder in ("models", "studies") and "Kokkos::" in text:
+        bad.append(f"{name} uses Kokkos")
+    for label in re.findall(r'parallel_(?:for|reduce|scan)\(\s*"([^"]*)"', text):
+        if not re.fullmatch(r"varion::[a-z0-9_]+::[a-z0-9_]+", label):
+            bad.append(f"{name}: label {label}")
+    if folder != "io" and re.search(r"std::ofstream|\bfopen\(|O_WRONLY", text):
+        bad.append(f"{name} opens a file for writing: only io/commit_file.cpp may")
+
+info = subprocess.run([os.environ["VARION_BIN"], "info"], capture_output=True, text=True).stdout
+for folder, kind in (("models", "models"), ("src/optim", "optimizers"), ("src/data", "data sets")):
+    named = set()
+    for name, text in sources(folder):
+        named |= set(re.findall(r'(?:Models|Optimizers|DataSets)::of\(\)\s*\.add\(\s*"([^"]+)"', text))
+    line = re.search(rf"^{kind}\s+(.*)$", info, re.M)
+    known = set(line.group(1).split(", ")) if line else set()
+    if named != known or not named:
+        bad.append(f"{folder} registers {sorted(named)}, the program knows {sorted(known)}")
+
+print("\n".join(bad) or "style: all rules hold")
+sys.exit(1 if bad else 0)
