@@ -75,6 +75,18 @@ void commit_file(const std::string& dir, const std::string& name, const std::str
           "': ", std::strerror(errno), "; '", name, "' may be lost if the machine loses power");
 }
 
+void append_file(const std::string& dir, const std::string& name, const std::string& bytes) {
+  const std::string path = dir + "/" + name;
+  Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  require(fd.get() >= 0, Exit::cant_create, "cannot create '", path, "': ", std::strerror(errno));
+  require(write_all(fd.get(), bytes) && fd.close(), Exit::io, "cannot write '", path, "': ", std::strerror(errno));
+}
+
+void remove_file(const std::string& path) {
+  require(::unlink(path.c_str()) == 0 || errno == ENOENT, Exit::io, "cannot remove '", path,
+          "': ", std::strerror(errno));
+}
+
 std::string read_file(const std::string& path, size_t limit) {
   struct stat info {};
   require(::stat(path.c_str(), &info) == 0, Exit::no_input, "cannot open '", path,

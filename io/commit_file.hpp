@@ -11,6 +11,13 @@ namespace varion::io {
 /// cannot be created, 74 anything later; the message names the path and the system's reason.
 void commit_file(const std::string& dir, const std::string& name, const std::string& bytes);
 
+/// Adds `bytes` at the end of dir/name, for records that a reader follows while they grow; a crash may leave a
+/// torn last line, which resuming cuts off. Errors: 73, 74.
+void append_file(const std::string& dir, const std::string& name, const std::string& bytes);
+
+/// Removes a file if it is there. Errors: 74.
+void remove_file(const std::string& path);
+
 /// Creates the folder and its parents. Errors: 73.
 void make_folder(const std::string& dir);
 

@@ -162,10 +162,12 @@ std::vector<long> get_array(hid_t where, const std::string& name, hid_t type, st
   H5Sget_simple_extent_dims(space, dims.data(), nullptr);
   hsize_t total = 1;
   for (const hsize_t d : dims) {
-    require(d >= 1 && d < (1ull << 40) && total * d < (1ull << 40), Exit::data, file, ": ", name,
-            " has an extent of ", d);
+    require(d >= 1 && d < (1ull << 40) / total, Exit::data, file, ": ", name, " has an extent of ", d);
     total *= d;
   }
+  const Handle stored(H5Dget_type(set), H5Tclose, file + ": type of " + name);
+  require(H5Tget_class(stored) == H5T_FLOAT && H5Dget_storage_size(set) == total * H5Tget_size(stored), Exit::data,
+          file, ": ", name, " does not hold its ", total, " numbers");
   const size_t before = out.size();
   out.resize(before + total);
   require(H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data() + before) >= 0, Exit::data,
@@ -272,7 +274,7 @@ PosteriorFile decode_posterior(const std::string& bytes, const std::string& name
     t.shape = get_array(params, tensor, H5T_NATIVE_FLOAT, values, name);
     t.size = static_cast<long>(values.size());
     t.offset = static_cast<long>(get_number(set, "offset", name));
-    require(t.offset >= 0 && t.offset < (1L << 40), Exit::data, name, ": offset of ", tensor);
+    require(t.offset >= 0 && t.offset < static_cast<long>(payload), Exit::data, name, ": offset of ", tensor);
     const auto end = static_cast<size_t>(t.offset + t.size);
     if (p.mean.size() < end) p.mean.resize(end);
     std::copy(values.begin(), values.end(), p.mean.begin() + t.offset);
@@ -282,6 +284,13 @@ PosteriorFile decode_posterior(const std::string& bytes, const std::string& name
   for (const TensorInfo& t : p.tensors) covered += t.size;
   require(covered > 0 && covered == static_cast<long>(p.mean.size()), Exit::data, name,
           ": tensors cover ", covered, " of ", p.mean.size(), " parameters");
+  std::map<long, long> ends;
+  for (const TensorInfo& t : p.tensors) ends[t.offset] = t.offset + t.size;
+  long reached = 0;
+  for (const auto& [begin, end] : ends) {
+    require(begin == reached, Exit::data, name, ": tensors overlap at offset ", begin);
+    reached = end;
+  }
   const Handle optim(H5Gopen2(file, "optim", H5P_DEFAULT), H5Gclose, name + ": no group optim");
   p.optimizer = get_text(optim, "name", name);
   for (const std::string& a : attribute_names(optim))

@@ -14,7 +14,6 @@ const bool registered = add_options("", {
   {"model.name", T::text, "mlp", "network"},
   {"data.name", T::text, "glyphs", "data set"},
   {"data.global_batch", T::integer, "50", "examples a step", {}, 1, 1e7},
-  {"data.train_size", T::integer, "0", "use only the first examples (0: all)", {}, 0, 1e9},
   {"optim.name", T::text, "ivon", "optimizer"},
   {"optim.lr", T::real, "0.1", "learning rate", {}, 0, 1e9},
   {"optim.schedule", T::text, "cosine", "shape of the learning rate after the warm-up"},
@@ -28,9 +27,11 @@ const bool registered = add_options("", {
   {"eval.every", T::text, "1ep", "how often to evaluate at the mean (0st: only at the end)"},
   {"eval.samples", T::integer, "64", "posterior samples of the final evaluation", {}, 1, 65535},
   {"eval.batch", T::integer, "256", "examples a forward pass", {}, 1, 1e6},
-  {"checkpoint.every", T::text, "10ep", "how often to save (0st: only at the end)"},
+  {"checkpoint.every", T::text, "10min", "how often to save: 500st, 2ep, 10min (0st: only at the end)"},
+  {"checkpoint.best", T::text, "val/nll", "validation metric by which best.h5 is kept, or none"},
   {"checkpoint.keep", T::integer, "2", "newest checkpoints kept", {}, 1, 1e6},
   {"log.every", T::text, "50st", "how often to write a record"},
+  {"log.hess_stats_every", T::text, "1ep", "how often to write quantiles of hess and sigma"},
 });
 }  // namespace
 

@@ -16,13 +16,22 @@ namespace varion {
 
 struct OptionSpec {
   enum class Type { text, integer, real, flag, choice, sizes };
-  std::string key;   // "optim.lr"
+  OptionSpec(std::string key_, Type type_, std::string value_, std::string help_,
+             std::vector<std::string> choices_ = {}, double low_ = -1e300, double high_ = 1e300)
+      : key(std::move(key_)),
+        type(type_),
+        value(std::move(value_)),
+        help(std::move(help_)),
+        choices(std::move(choices_)),
+        low(low_),
+        high(high_) {}
+  std::string key;  // "optim.lr"
   Type type;
   std::string value;  // built-in default, as text
   std::string help;
-  std::vector<std::string> choices = {};
-  double low = -1e300, high = 1e300;  // bounds of integers and reals, inclusive
-  std::string owner = {};  // the model, optimizer or data set it belongs to; empty: all
+  std::vector<std::string> choices;
+  double low, high;   // bounds of integers and reals, inclusive
+  std::string owner;  // the model, optimizer or data set it belongs to; empty: all
 };
 
 class Config {

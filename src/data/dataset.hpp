@@ -11,11 +11,14 @@
 
 namespace varion {
 
-/// Examples, already normalised. x is [count, example...], images channels last.
+/// Examples [count, example...], images channels last: normalised numbers in `x`, or `pixels`, which the
+/// device turns into (p / 255 - pixel_mean) / pixel_std of their channel when it gathers a batch.
 struct Examples {
   Shape example;                     // without the batch: {D} or {H, W, C}
   Index count = 0;
   std::vector<float> x;
+  std::vector<std::uint8_t> pixels;
+  std::vector<float> pixel_mean, pixel_std;  // [C]
   std::vector<std::int32_t> labels;  // classification: [count], each in [0, classes)
   std::vector<float> targets;        // regression: [count]
 };
@@ -24,8 +27,13 @@ struct DataSet {
   std::string name;
   Index classes = 0;        // 0: regression
   double noise_sigma = 0;   // regression with a known noise; 0: predicted by the model
+  double target_scale = 1;  // regression: original units per unit of `targets`
+  bool flip = false;        // augmentation of training images: mirror half of them,
+  Index crop_pad = 0;       // and shift by up to this many pixels, with zeros (before normalisation) around
   Examples train, test;
+  Examples validation;      // held out from the training examples, may be empty
   Examples shifted;         // out of distribution, may be empty
+  std::uint64_t digest = 0;
 };
 
 struct DataEntry {
@@ -35,10 +43,15 @@ struct DataEntry {
 };
 using DataSets = Registry<DataEntry>;
 
-/// The data set of a configuration, shortened to data.train_size. Errors (65, 66, 78).
+/// The data set of a configuration, shortened to data.train_size, with data.val_size of its training examples
+/// (a random choice by run.seed) held out, and its 64-bit FNV-1a digest, which is recorded and compared on
+/// resume. Errors (65, 66, 78).
 DataSet load_data(const Config& config);
 
-/// CRC-like 64-bit FNV-1a digest of everything in it: recorded, and compared on resume.
-std::uint64_t digest(const DataSet& data);
+/// The examples `chosen` of `from`, in that order.
+Examples subset(const Examples& from, const std::vector<Index>& chosen);
+
+/// data.path, below data.root unless absolute. Errors (78): empty.
+std::string data_path(const Config& config);
 
 }  // namespace varion

@@ -16,12 +16,21 @@ namespace varion {
 
 /// A small graph that exercises an op: inputs of these shapes, i32 ones with values in [0, classes).
 struct OpCase {
+  using Build = std::function<Node(Graph&, const std::vector<Node>&)>;
+  OpCase(std::string label_, std::vector<Shape> inputs_, Build build_, int integer_input_ = -1,
+         int classes_ = 0, double tolerance_ = 2e-3)
+      : label(std::move(label_)),
+        inputs(std::move(inputs_)),
+        build(std::move(build_)),
+        integer_input(integer_input_),
+        classes(classes_),
+        tolerance(tolerance_) {}
   std::string label;
   std::vector<Shape> inputs;
-  std::function<Node(Graph&, const std::vector<Node>&)> build;
-  int integer_input = -1;  // which input is i32, if any
-  int classes = 0;
-  double tolerance = 2e-3;  // of directional derivatives by central differences in float32
+  Build build;
+  int integer_input;  // which input is i32, or -1
+  int classes;
+  double tolerance;  // of directional derivatives by central differences in float32
 };
 
 /// What an op registers.

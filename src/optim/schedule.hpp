@@ -22,7 +22,14 @@ struct Schedule {
 };
 using Schedules = Registry<Schedule>;
 
-/// "500st", "2ep" as steps. Errors (78): no unit, or not a number.
-Index interval_steps(const Config& config, const std::string& key, Index steps_per_epoch);
+/// How often something happens: every so many steps, or every so many seconds, or never.
+struct Interval {
+  Index steps = 0;
+  double seconds = 0;
+  bool due(Index step) const { return steps > 0 && step % steps == 0; }
+};
+
+/// "500st", "2ep" as steps; "30s", "10min", "2h" as time where `time_too`. Errors (78): no unit, or not a number.
+Interval interval(const Config& config, const std::string& key, Index steps_per_epoch, bool time_too);
 
 }  // namespace varion

@@ -5,13 +5,20 @@
 
 namespace varion {
 
-Index interval_steps(const Config& config, const std::string& key, Index steps_per_epoch) {
+Interval interval(const Config& config, const std::string& key, Index steps_per_epoch, bool time_too) {
   const std::string s = config.text(key);
-  const std::string unit = s.size() > 2 ? s.substr(s.size() - 2) : "";
-  const auto v = s.size() > 2 ? parse_real(s.substr(0, s.size() - 2)) : std::nullopt;
-  require(v && *v >= 0 && *v < 1e12 && (unit == "st" || unit == "ep"), Exit::config, key, " = '", s,
-          "' must be a number of steps or epochs such as 500st or 2ep");
-  return static_cast<Index>(std::llround(*v * (unit == "ep" ? static_cast<double>(steps_per_epoch) : 1)));
+  const size_t end = s.find_last_of("0123456789.");
+  const std::string unit = end == std::string::npos ? "" : s.substr(end + 1);
+  const auto v = end == std::string::npos ? std::nullopt : parse_real(s.substr(0, end + 1));
+  const bool time = time_too && (unit == "s" || unit == "min" || unit == "h");
+  require(v && *v >= 0 && *v < 1e12 && (unit == "st" || unit == "ep" || time), Exit::config, key, " = '", s,
+          "' must be a number of steps or epochs such as 500st or 2ep", time_too ? ", or a time such as 10min" : "");
+  Interval out;
+  if (time)
+    out.seconds = *v * (unit == "h" ? 3600 : unit == "min" ? 60 : 1);
+  else
+    out.steps = std::llround(*v * (unit == "ep" ? static_cast<double>(steps_per_epoch) : 1));
+  return out;
 }
 
 namespace {

@@ -8,15 +8,6 @@
 namespace varion {
 
 namespace {
-template <class View, class T>
-View to_device(const Exec& exec, const char* label, const std::vector<T>& v) {
-  const View out(std::string(label), v.size());
-  const Kokkos::View<const T*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged> host(v.data(), v.size());
-  Kokkos::deep_copy(exec, out, host);
-  exec.fence();  // the host vector may go
-  return out;
-}
-
 Shape batched(Index n, const Shape& example) {
   Shape s;
   s.rank = example.rank + 1;
@@ -25,11 +16,6 @@ Shape batched(Index n, const Shape& example) {
   return s;
 }
 }  // namespace
-
-DeviceExamples::DeviceExamples(const Exec& exec, const Examples& e)
-    : x(to_device<Vec>(exec, "varion::data::x", e.x)),
-      targets(to_device<Vec>(exec, "varion::data::targets", e.targets)),
-      labels(to_device<IntVec>(exec, "varion::data::labels", e.labels)) {}
 
 Index outputs_of(const DataSet& data) {
   return data.classes > 0 ? data.classes : data.noise_sigma > 0 ? 1 : 2;
@@ -53,20 +39,22 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
 }
 
 Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec)
-    : data_(data), exec_(exec), net_(layout, config, data, config.integer("eval.batch"), false) {}
+    : data_(data),
+      exec_(exec),
+      net_(layout, config, data, config.integer("eval.batch"), false),
+      plan_(net_.batch, false, 0) {}
 
 std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
-  const Index dims = e.example.size(), width = outputs_of(data_);
+  const DeviceExamples& device = on_device_.try_emplace(&e, exec_, e).first->second;
+  const Index width = outputs_of(data_);
   std::vector<float> out(static_cast<size_t>(e.count * width));
   Replay replay(net_.graph, exec_);
   replay.weights = weights;
-  const auto host_x = Kokkos::create_mirror_view(replay.value(net_.x));
   const auto host_y = Kokkos::create_mirror_view(replay.value(net_.output));
   for (Index first = 0; first < e.count; first += net_.batch) {
     const Index count = std::min(net_.batch, e.count - first);
-    for (Index i = 0; i < net_.batch * dims; ++i)
-      host_x(i) = i < count * dims ? e.x[static_cast<size_t>(first * dims + i)] : 0.f;
-    Kokkos::deep_copy(exec_, replay.value(net_.x), host_x);
+    plan_.in_order(exec_, first, e.count);
+    plan_.gather(exec_, device, replay.value(net_.x));
     replay.forward();
     Kokkos::deep_copy(exec_, host_y, replay.value(net_.output));
     exec_.fence();  // the host reads the outputs
@@ -111,7 +99,9 @@ Metrics Evaluator::reduce(const Examples& e, const std::vector<std::vector<float
     nll -= largest + std::log(density);
     squares += (mean - static_cast<double>(e.targets[i])) * (mean - static_cast<double>(e.targets[i]));
   }
-  return {{"rmse", std::sqrt(squares / static_cast<double>(n))}, {"nll", nll / static_cast<double>(n)}};
+  // In the original units of the target.
+  return {{"rmse", data_.target_scale * std::sqrt(squares / static_cast<double>(n))},
+          {"nll", nll / static_cast<double>(n) + std::log(data_.target_scale)}};
 }
 
 Metrics Evaluator::at(const Examples& e, ConstVec weights) {
@@ -136,13 +126,12 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
     : exec_(exec),
       seed_(static_cast<std::uint64_t>(config.integer("run.seed"))),
       train_(exec, data.train),
-      count_(data.train.count),
-      dims_(data.train.example.size()),
       net_(layout, config, data, std::min(config.integer("data.global_batch"), data.train.count), true),
+      plan_(net_.batch, data.flip, data.crop_pad),
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(layout, config)),
       replay_(net_.graph, exec),
       clip_(config.real("optim.grad_clip")) {
-  steps_per_epoch_ = std::max<Index>(count_ / net_.batch, 1);
+  steps_per_epoch_ = std::max<Index>(data.train.count / net_.batch, 1);
   weights_ = Vec("varion::train::weights", static_cast<size_t>(layout.size()));
   gradient_ = Vec("varion::train::gradient", static_cast<size_t>(layout.size()));
   replay_.weights = weights_;
@@ -150,28 +139,6 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
   replay_.train = true;
   layout.initialise(exec_, seed_, optimizer_->mean());
   optimizer_->start(exec_);
-}
-
-/// Row i of the batch is example bijection_epoch((first + i) mod N): nothing is stored, any position
-/// can be resumed from. 8 bytes per value.
-void gather(const Exec& exec, std::uint64_t seed, std::uint64_t first, Index count, Index dims,
-            ConstVec from, Vec to, ConstIntVec labels, IntVec batch_labels, ConstVec targets,
-            Vec batch_targets, Index batch) {
-  const auto n = static_cast<std::uint64_t>(count);
-  // A batch touches at most two epochs (batch <= N).
-  const RandomKey here = RandomKey::make(seed, Stream::order, first / n);
-  const RandomKey next = RandomKey::make(seed, Stream::order, first / n + 1);
-  const std::uint64_t offset = first % n;
-  Kokkos::parallel_for(
-      "varion::data::gather", Range(exec, 0, batch), KOKKOS_LAMBDA(const Index i) {
-        const std::uint64_t at = offset + static_cast<std::uint64_t>(i);
-        const bool wrapped = at >= n;
-        const auto position = static_cast<std::uint32_t>(wrapped ? at - n : at);
-        const Index e = keyed_bijection(wrapped ? next : here, static_cast<std::uint32_t>(n), position);
-        for (Index d = 0; d < dims; ++d) to(i * dims + d) = from(e * dims + d);
-        if (labels.extent(0) > 0) batch_labels(i) = labels(e);
-        if (targets.extent(0) > 0) batch_targets(i) = targets(e);
-      });
 }
 
 double norm_of(const Exec& exec, ConstVec v) {
@@ -183,17 +150,19 @@ double norm_of(const Exec& exec, ConstVec v) {
 }
 
 void Trainer::fill_batch(std::uint64_t first) {
-  const bool classes = train_.labels.extent(0) > 0;
-  gather(exec_, seed_, first, count_, dims_, train_.x, replay_.value(net_.x), train_.labels,
-         classes ? replay_.ints(net_.target) : IntVec(), train_.targets,
-         classes ? Vec() : replay_.value(net_.target), net_.batch);
+  plan_.shuffled(exec_, seed_, first, train_.count);
+  plan_.gather(exec_, train_, replay_.value(net_.x));
+  if (train_.labels.extent(0) > 0)
+    plan_.gather_labels(exec_, train_, replay_.ints(net_.target));
+  else
+    plan_.gather_targets(exec_, train_, replay_.value(net_.target));
 }
 
-double Trainer::step(std::uint64_t step, double lr) {
+double Trainer::step(std::uint64_t step, std::uint64_t first, double lr) {
   const Region region("step");
   const int samples = optimizer_->samples_per_step();
   double loss = 0;
-  fill_batch((step - 1) * static_cast<std::uint64_t>(net_.batch));
+  fill_batch(first);
   for (int s = 0; s < samples; ++s) {
     const auto sample = static_cast<std::uint64_t>(s);
     const Noise noise{RandomKey::make(seed_, Stream::train_noise, step, sample), {}};

@@ -1,21 +1,16 @@
 // A configured network on a data set: its graphs, its device data, its predictions.
 #pragma once
 
+#include <map>
 #include <memory>
 
 #include "data/dataset.hpp"
 #include "models/model.hpp"
 #include "optim/optimizer.hpp"
 #include "posterior/metrics.hpp"
+#include "train/batch.hpp"
 
 namespace varion {
-
-/// Examples on the device.
-struct DeviceExamples {
-  Vec x, targets;
-  IntVec labels;
-  DeviceExamples(const Exec& exec, const Examples& e);
-};
 
 /// A recorded graph of one batch size with its inputs and ends.
 struct BatchGraph {
@@ -42,10 +37,12 @@ class Evaluator {
 
  private:
   std::vector<float> outputs(const Examples& e, ConstVec weights);
+  std::map<const Examples*, DeviceExamples> on_device_;
   Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
   const DataSet& data_;
   Exec exec_;
   BatchGraph net_;
+  BatchPlan plan_;
 };
 
 /// The gradient-side: one training step at a time.
@@ -54,8 +51,10 @@ class Trainer {
   Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec);
   Optimizer& optimizer() { return *optimizer_; }
   Index steps_per_epoch() const { return steps_per_epoch_; }
-  /// Runs step `step` (from 1) at this rate; returns the mean loss over its samples.
-  double step(std::uint64_t step, double lr);
+  Index batch() const { return net_.batch; }
+  /// Runs step `step` (from 1) at this rate on the examples from position `first` of the training order;
+  /// returns the mean loss over its samples.
+  double step(std::uint64_t step, std::uint64_t first, double lr);
   /// Norm of the last sample's gradient.
   double gradient_norm() const { return norm_; }
   Index arena_words() const { return net_.graph.arena_words(); }
@@ -65,8 +64,9 @@ class Trainer {
   Exec exec_;
   std::uint64_t seed_;
   DeviceExamples train_;
-  Index count_, steps_per_epoch_, dims_;
+  Index steps_per_epoch_;
   BatchGraph net_;
+  BatchPlan plan_;
   std::unique_ptr<Optimizer> optimizer_;
   Replay replay_;
   Vec weights_, gradient_;

@@ -1,14 +1,17 @@
 #include "train/run.hpp"
 
-#include <csignal>
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "backends/backend.hpp"
 #include "build_info.hpp"
 #include "core/error.hpp"
+#include "core/suggest.hpp"
 #include "io/commit_file.hpp"
 #include "optim/schedule.hpp"
 
@@ -22,20 +25,10 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) {
   return std::chrono::duration<double>(Clock::now() - t).count();
 }
-
-std::vector<float> to_host(const Vec& v) {
-  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
-  return {host.data(), host.data() + host.extent(0)};
-}
-
-void to_vec(const std::vector<float>& from, const Vec& to) {
-  Kokkos::deep_copy(to, Kokkos::View<const float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(
-                            from.data(), from.size()));
-}
 }  // namespace
 
 void install_signal_handlers() {
-  for (const int s : {SIGUSR1, SIGTERM, SIGINT}) std::signal(s, on_signal);
+  for (const int s : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT}) std::signal(s, on_signal);
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit becomes an error that we report
 }
 
@@ -49,90 +42,6 @@ std::string run_directory(const Config& config) {
   std::string dir = config.text("run.dir");
   if (const size_t at = dir.find("{name}"); at != std::string::npos) dir.replace(at, 6, name);
   return dir;
-}
-
-void resolve_ess(Config& config, const DataSet& data) {
-  if (config.has("optim.ess") && config.text("optim.ess") == "auto")
-    config.set("optim.ess", std::to_string(data.train.count), "auto: training examples");
-}
-
-io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config,
-                          const DataSet& data, std::uint64_t step) {
-  io::PosteriorFile f;
-  for (const Parameter& p : layout.parameters()) {
-    io::TensorInfo t;
-    t.name = p.name;
-    for (int i = 0; i < p.shape.rank; ++i) t.shape.push_back(p.shape[i]);
-    t.offset = p.offset;
-    t.size = p.size();
-    f.tensors.push_back(t);
-  }
-  for (const StateVector& s : optimizer.state()) {
-    if (s.name == "mean")
-      f.mean = to_host(s.data);
-    else
-      f.states.emplace_back(s.name, to_host(s.data));
-  }
-  f.optimizer = optimizer.name();
-  for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;
-  f.step = static_cast<long>(step);
-  f.root = {{"kind", "checkpoint"}, {"run_name", config.text("run.name")}};
-  f.model = {{"name", config.text("model.name")},
-             {"n_params", std::to_string(layout.size())},
-             {"config_ini", config.ini(false)}};
-  f.train = {{"step", std::to_string(step)}};
-  f.rng = {{"generator", "philox4x32-10"}, {"seed", config.text("run.seed")}};
-  f.data = {{"name", data.name}, {"digest", std::to_string(digest(data))}};
-  return f;
-}
-
-void from_file(const io::PosteriorFile& f, const std::string& name, const Layout& layout,
-               Optimizer& optimizer, const DataSet& data, bool any_data) {
-  require(f.tensors.size() == layout.parameters().size(), Exit::data, name, ": holds ",
-          f.tensors.size(), " tensors, the model has ", layout.parameters().size());
-  for (const io::TensorInfo& t : f.tensors) {
-    const int i = layout.find(t.name);
-    require(i >= 0, Exit::data, name, ": the model has no parameter '", t.name, "'");
-    const Shape& s = layout[i].shape;
-    bool same = static_cast<int>(t.shape.size()) == s.rank && t.offset == layout[i].offset;
-    for (int k = 0; same && k < s.rank; ++k) same = t.shape[static_cast<size_t>(k)] == s[k];
-    require(same, Exit::data, name, ": '", t.name, "' has another shape than the model's ", s.text());
-  }
-  require(f.optimizer == optimizer.name(), Exit::data, name, ": written by optimizer ", f.optimizer,
-          ", not ", optimizer.name());
-  require(any_data || f.data.at("digest") == std::to_string(digest(data)), Exit::data, name,
-          ": the training data has changed since it was written");
-  for (const StateVector& s : optimizer.state()) {
-    const std::vector<float>* values = s.name == "mean" ? &f.mean : nullptr;
-    for (const auto& [state, flat] : f.states)
-      if (state == s.name) values = &flat;
-    require(values != nullptr, Exit::data, name, ": no optim/", s.name);
-    require(values->size() == s.data.extent(0), Exit::data, name, ": ", s.name, " has ",
-            values->size(), " entries, not ", s.data.extent(0));
-    to_vec(*values, s.data);
-  }
-  const Vec sigma = optimizer.sigma(Exec());
-  if (sigma.extent(0) > 0) {
-    const auto host = to_host(sigma);
-    for (size_t i = 0; i < host.size(); ++i)
-      require(host[i] > 0 && std::isfinite(host[i]), Exit::data, name,
-              ": hess + weight_decay is not positive at index ", i);
-  }
-}
-
-std::unique_ptr<Restored> restore(const std::string& path) {
-  auto r = std::make_unique<Restored>();
-  r->file = io::load_posterior(path);
-  require(r->file.model.count("config_ini") != 0, Exit::data, path, ": no model/config_ini");
-  r->config.read_text(r->file.model["config_ini"], path + ":config_ini");
-  r->config.resolve();
-  r->data = load_data(r->config);
-  resolve_ess(r->config, r->data);
-  r->evaluator = std::make_unique<Evaluator>(r->layout, r->config, r->data, Exec());
-  r->optimizer =
-      Optimizers::of().find(r->config.text("optim.name")).make(r->layout, r->config);
-  from_file(r->file, path, r->layout, *r->optimizer, r->data, false);
-  return r;
 }
 
 Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const DataSet& data,
@@ -160,6 +69,8 @@ Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const Da
     out[key] = auroc(score, inside);
   };
   if (shifted) ood("mean/ood_auroc", [&] { evaluator.at(data.shifted, optimizer.mean()); });
+  if (data.validation.count > 0)
+    for (const auto& [k, v] : evaluator.averaged(data.validation, optimizer, seed + 2, samples)) out["val/" + k] = v;
   for (const auto& [k, v] : evaluator.averaged(data.test, optimizer, seed, samples)) out["test/" + k] = v;
   const auto diagram = evaluator.reliability;
   if (shifted)
@@ -169,212 +80,333 @@ Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const Da
 }
 
 namespace {
-/// Files of the run directory.
-class RunFolder {
+std::string environment_json() {
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  const nlohmann::json env{{"version", VARION_VERSION},
+                           {"git", VARION_GIT},
+                           {"compiler", VARION_COMPILER},
+                           {"build", VARION_BUILD_TYPE},
+                           {"flags", VARION_BUILD_FLAGS},
+                           {"kokkos", VARION_KOKKOS_VERSION},
+                           {"host", host},
+                           {"device", backend::devices()[0]},
+                           {"provider", backend::provider().name()}};
+  return env.dump(1) + "\n";
+}
+
+/// What a checkpoint was trained with against what it shall go on with. Some keys must match, changes of the
+/// others are told. Errors: 78.
+std::vector<std::string> compare(const Config& now, const io::PosteriorFile& f, const std::string& path) {
+  const auto ini = f.model.find("config_ini");
+  require(ini != f.model.end(), Exit::data, path, ": no model/config_ini");
+  Config before;
+  before.read_text(ini->second, path + ":config_ini");
+  std::vector<std::string> notes;
+  for (const auto& [key, value] : before.values()) {
+    const std::string section = key.substr(0, key.find('.'));
+    const bool must = section == "model" || key == "run.seed" || key == "optim.name" || key == "data.name" ||
+                      key == "data.global_batch" || key == "data.train_size" || key == "data.val_size";
+    const bool free = section == "run" || section == "eval" || section == "log" || section == "checkpoint" ||
+                      key == "data.path" || key == "data.root" || key == "train.stop_after";
+    if (!now.has(key) || now.text(key) == value.text || (free && !must)) continue;
+    require(!must, Exit::config, key, " = ", now.text(key), " (", now.values().at(key).source, "), but '", path,
+            "' was trained with ", value.text, ": take another run.name, or run.resume=never run.overwrite=true");
+    notes.push_back(text("changed since the checkpoint: ", key, " ", value.text, " -> ", now.text(key)));
+  }
+  return notes;
+}
+
+/// 5 %, 50 % and 95 % points.
+std::array<double, 3> quantiles(std::vector<float> v) {
+  std::array<double, 3> out{};
+  const double share[3] = {0.05, 0.5, 0.95};
+  for (size_t k = 0; k < 3; ++k) {
+    const auto at = v.begin() + static_cast<long>(share[k] * static_cast<double>(v.size() - 1));
+    std::nth_element(v.begin(), at, v.end());
+    out[k] = static_cast<double>(*at);
+  }
+  return out;
+}
+
+std::string number(double v) {
+  char s[32];
+  std::snprintf(s, sizeof s, "%.4g", v);
+  return s;
+}
+
+class Run {
  public:
-  RunFolder(std::string dir, bool quiet) : dir_(std::move(dir)), quiet_(quiet) {
-    io::make_folder(dir_ + "/checkpoints");
+  Run(Config config, bool quiet)
+      : config_(std::move(config)),
+        folder_(run_directory(config_), quiet),
+        data_(load(config_)),
+        schedule_(Schedules::of().find(config_.text("optim.schedule"))),
+        trainer_(layout_, config_, data_, exec_),
+        evaluator_(layout_, config_, data_, exec_),
+        optimizer_(trainer_.optimizer()) {
+    const Index epoch = trainer_.steps_per_epoch();
+    total_ = config_.integer("train.steps");
+    if (total_ == 0) total_ = std::llround(config_.real("train.epochs") * static_cast<double>(epoch));
+    evaluate_every_ = interval(config_, "eval.every", epoch, false);
+    save_every_ = interval(config_, "checkpoint.every", epoch, true);
+    log_every_ = interval(config_, "log.every", epoch, false);
+    stats_every_ = interval(config_, "log.hess_stats_every", epoch, false);
+    warmup_ = interval(config_, "optim.warmup", epoch, false).steps;
   }
-  const std::string& dir() const { return dir_; }
-  std::string checkpoints() const { return dir_ + "/checkpoints"; }
-  void say(const std::string& line) {
-    log_ += line + "\n";
-    if (!quiet_) {
-      std::printf("%s\n", line.c_str());
-      std::fflush(stdout);
-    }
-  }
-  void record(const nlohmann::json& row) { rows_.push_back(row); }
-  /// Rows of an earlier part of the run, up to the step it continues from.
-  void recover(std::uint64_t step) {
-    if (io::list_files(dir_).empty()) return;
+
+  RunOutcome execute() {
+    if (begin()) return finished_before();
     try {
-      const std::string old = io::read_file(dir_ + "/metrics.jsonl", size_t(1) << 30);
-      std::stringstream in(old);
-      for (std::string line; std::getline(in, line);) {
-        const auto row = nlohmann::json::parse(line, nullptr, false);
-        if (!row.is_discarded() && row.value("step", std::uint64_t(0)) <= step) rows_.push_back(row);
-      }
-      log_ = io::read_file(dir_ + "/log.txt", size_t(1) << 30) + "--- continued from step " +
-             std::to_string(step) + "\n";
-    } catch (const Error&) {
-      // No records yet: the run stopped before its first one.
+      return loop();
+    } catch (const Error& e) {
+      // The message still reaches the user; what is on disk stays whole.
+      folder_.status(e.code() == Exit::diverged ? "diverged" : "failed", at_.step, e.code(), {});
+      throw;
     }
-  }
-  void flush() const {
-    std::string lines;
-    for (const auto& row : rows_) lines += row.dump() + "\n";
-    io::commit_file(dir_, "metrics.jsonl", lines);
-    io::commit_file(dir_, "log.txt", log_);
-  }
-  void status(const std::string& state, std::uint64_t step, Exit code, const Metrics& metrics) const {
-    nlohmann::json j{{"state", state}, {"step", step}, {"exit_code", static_cast<int>(code)}};
-    for (const auto& [k, v] : metrics) j["metrics"][k] = v;
-    io::commit_file(dir_, "status.json", j.dump(1) + "\n");
   }
 
  private:
-  std::string dir_, log_;
-  bool quiet_;
-  std::vector<nlohmann::json> rows_;
-};
+  static DataSet load(Config& config) {
+    DataSet data = load_data(config);
+    resolve_ess(config, data);
+    return data;
+  }
 
-double median(std::vector<float> v) {
-  const auto middle = v.begin() + static_cast<long>(v.size() / 2);
-  std::nth_element(v.begin(), middle, v.end());
-  return static_cast<double>(*middle);
-}
+  Index now() const { return static_cast<Index>(at_.step); }
+  bool is_finished() const {
+    const auto files = io::list_files(folder_.dir());
+    return now() >= total_ && std::count(files.begin(), files.end(), "DONE") > 0;
+  }
+
+  /// Takes up the newest valid checkpoint, if any. True when the run had finished before.
+  bool begin() {
+    const std::string resume = config_.text("run.resume"), dir = folder_.dir();
+    const auto present = io::list_files(dir);
+    const bool holds_run = !io::list_files(folder_.checkpoints()).empty() || !present.empty();
+    if (resume == "never" && holds_run) {
+      require(config_.flag("run.overwrite"), Exit::cant_create, "'", dir,
+              "' already holds a run: take another run.name, or run.overwrite=true");
+      for (const char* f : {"DONE", "final.h5", "best.h5", "metrics.csv"}) io::remove_file(dir + "/" + f);
+      io::prune_checkpoints(folder_.checkpoints(), 0);
+    }
+    std::vector<std::string> refused;
+    const std::string newest = resume == "never" ? "" : io::newest_checkpoint(folder_.checkpoints(), refused);
+    require(resume != "must" || !newest.empty(), Exit::no_input, "run.resume = must, but '",
+            folder_.checkpoints(), "' has no valid checkpoint", refused.empty() ? "" : ": " + refused[0]);
+    require(!newest.empty() || refused.empty(), Exit::data, "no checkpoint of '", dir, "' is valid: ",
+            refused.empty() ? "" : refused[0], "; run.resume=never run.overwrite=true starts afresh");
+    std::vector<std::string> notes;
+    if (newest.empty()) {
+      folder_.start();
+    } else {
+      const io::PosteriorFile f = io::load_posterior(newest);
+      notes = compare(config_, f, newest);
+      from_file(f, newest, layout_, optimizer_, data_);
+      at_ = position_of(f, newest);
+      if (is_finished()) return true;
+      folder_.resume(at_.records, at_.step);
+      io::remove_file(dir + "/DONE");
+    }
+    for (const std::string& why : refused) folder_.say("skipped: " + why);
+    environment_ = environment_json();
+    io::commit_file(dir, "config.ini", config_.ini(false));
+    io::commit_file(dir, "env.json", environment_);
+    folder_.status("running", at_.step, Exit::ok, {});
+    folder_.say(text("varion ", VARION_VERSION, " ", VARION_GIT, ", ", backend::devices()[0], ", ",
+                     backend::provider().description()));
+    folder_.say(text(config_.text("model.name"), ": ", layout_.size(), " parameters, ",
+                     layout_.size() * static_cast<Index>(optimizer_.state().size()) * 4 / 1000, " kB of state, ",
+                     trainer_.arena_words() * 4 / 1000, " kB of activations; ", data_.name, ": ", data_.train.count,
+                     " examples; ", optimizer_.name(), ", lr ", config_.text("optim.lr"),
+                     optimizer_.is_variational() ? ", ess " + config_.text("optim.ess") : "", "; ", total_,
+                     " steps of ", trainer_.batch()));
+    if (at_.step > 0) folder_.say(text("continuing from ", newest, " at step ", at_.step));
+    for (const std::string& note : notes) folder_.say("note: " + note);
+    return false;
+  }
+
+  RunOutcome finished_before() {
+    RunOutcome outcome;
+    const auto status = nlohmann::json::parse(io::read_file(folder_.dir() + "/status.json", size_t(1) << 20), nullptr, false);
+    if (status.is_object() && status.contains("metrics"))
+      for (const auto& [k, v] : status["metrics"].items())
+        if (v.is_number()) outcome.metrics[k] = v.get<double>();
+    folder_.say("finished before, at step " + std::to_string(at_.step) + "; more epochs continue it");
+    for (const auto& [k, v] : outcome.metrics) folder_.say(text("  ", k, " ", v));
+    return outcome;
+  }
+
+  io::PosteriorFile file() {
+    at_.records = folder_.mark();
+    io::PosteriorFile f = to_file(layout_, optimizer_, config_, data_, at_, environment_);
+    const std::vector<std::string> keys{"step", "train_loss", "lr", "grad_norm"};
+    for (const std::string& k : keys) f.history[k] = folder_.column(k, keys);
+    return f;
+  }
+
+  void save() {
+    char name[40];
+    std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
+    io::save_posterior(folder_.checkpoints(), name, file());
+    io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
+    folder_.write_csv();
+    saved_ = Clock::now();
+  }
+
+  /// One optimizer step. Errors: 10 when a number is not finite.
+  void step() {
+    const Progress progress{now(), total_, trainer_.steps_per_epoch(), warmup_,
+                            config_.real("optim.final_lr_frac")};
+    lr_ = config_.real("optim.lr") * schedule_.factor(progress);
+    const auto begin = Clock::now();
+    loss_ = trainer_.step(++at_.step, at_.samples, lr_);
+    at_.samples += static_cast<std::uint64_t>(trainer_.batch());
+    const StepReport report = optimizer_.take_report(exec_);
+    trained_ += seconds_since(begin);
+    ++timed_;
+    at_.nonpositive += report.nonpositive;
+    if ((report.nonfinite > 0 || !std::isfinite(loss_)) && config_.flag("train.stop_on_nonfinite")) {
+      const std::string message = text("step ", at_.step, ": loss ", loss_, ", ", report.nonfinite,
+                                       " non-finite entries in the optimizer's state");
+      folder_.say(message);
+      fail(Exit::diverged, message, "; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : "");
+    }
+  }
+
+  double epoch() const { return static_cast<double>(at_.step) / static_cast<double>(trainer_.steps_per_epoch()); }
+
+  void log() {
+    nlohmann::json row{{"step", at_.step}, {"epoch", epoch()}, {"train_loss", loss_}, {"lr", lr_},
+                       {"grad_norm", trainer_.gradient_norm()}};
+    folder_.record(row);
+    const bool due = seconds_since(told_) >= (::isatty(1) ? 2 : 30);
+    if (told_once_ && !due) return;
+    told_once_ = true;
+    told_ = Clock::now();
+    const double left = static_cast<double>(total_ - now()) * trained_ / static_cast<double>(timed_);
+    char line[200];
+    std::snprintf(line, sizeof line, "step %8lld  epoch %7.2f  loss %8.4f  |g| %8.3g  %8.0f examples/s  %5.0f s left",
+                  static_cast<long long>(now()), epoch(), loss_, trainer_.gradient_norm(),
+                  static_cast<double>(timed_ * trainer_.batch()) / trained_, left);
+    folder_.say(line + health_);
+  }
+
+  /// Quantiles of hess, sigma and signal-to-noise, and the share of weights whose Hessian has not moved.
+  void log_statistics() {
+    for (const StateVector& s : optimizer_.state()) {
+      if (s.name != "hess") continue;
+      const std::vector<float> hess = to_host(s.data), sigma = to_host(optimizer_.sigma(exec_));
+      std::vector<float> ratio = to_host(optimizer_.mean());
+      double unmoved = 0;
+      const double start = config_.real("optim.hess_init");
+      for (size_t i = 0; i < hess.size(); ++i) {
+        unmoved += std::abs(static_cast<double>(hess[i]) / start - 1) < 1e-3;
+        ratio[i] = std::abs(ratio[i]) / sigma[i];
+      }
+      unmoved /= static_cast<double>(hess.size());
+      nlohmann::json row{{"step", at_.step}, {"hess_unmoved", unmoved}, {"nonpositive", at_.nonpositive}};
+      const std::pair<const char*, std::array<double, 3>> all[] = {
+          {"hess", quantiles(hess)}, {"sigma", quantiles(sigma)}, {"snr", quantiles(ratio)}};
+      for (const auto& [name, q] : all) {
+        row[std::string(name) + "_p05"] = q[0];
+        row[std::string(name) + "_median"] = q[1];
+        row[std::string(name) + "_p95"] = q[2];
+      }
+      folder_.record(row);
+      health_ = text("  hess ", number(all[0].second[1]), "  sigma ", number(all[1].second[1]));
+      if (unmoved > 0.99 && now() * 2 > total_)
+        health_ += "  hint: the Hessian has not moved; lower optim.beta2 or optim.hess_init";
+    }
+  }
+
+  void evaluate() {
+    const bool held = data_.validation.count > 0;
+    nlohmann::json row{{"step", at_.step}};
+    std::string line = text("step ", at_.step, ", ", held ? "validation" : "test", " at the mean:");
+    for (const auto& [k, v] : evaluator_.at(held ? data_.validation : data_.test, optimizer_.mean())) {
+      row[(held ? "val/" : "test_at_mean/") + k] = v;
+      line += text("  ", k, " ", number(v));
+    }
+    folder_.record(row);
+    folder_.say(line);
+    const std::string metric = config_.text("checkpoint.best");
+    if (metric == "none" || !row.contains(metric)) return;
+    const double value = row[metric].get<double>();
+    const std::string what = metric.substr(metric.rfind('/') + 1);
+    const bool up = what == "acc" || what == "top5" || what == "auroc";
+    if (!at_.best.empty() && (up ? value <= *parse_real(at_.best) : value >= *parse_real(at_.best))) return;
+    at_.best = shortest(value);
+    io::PosteriorFile f = file();
+    f.root["kind"] = "posterior";
+    io::save_posterior(folder_.dir(), "best.h5", f);
+  }
+
+  RunOutcome loop() {
+    const Index stop_after = config_.integer("train.stop_after");
+    saved_ = Clock::now();
+    while (now() < total_) {
+      step();
+      if (log_every_.due(now())) log();
+      if (stats_every_.due(now()) || now() == total_) log_statistics();
+      if (evaluate_every_.due(now()) && now() < total_) evaluate();
+      if (now() == total_) break;
+      if (stop_requested != 0 || now() == stop_after) {
+        save();
+        folder_.status("interrupted", at_.step, Exit::stopped, {});
+        folder_.say(text("stopped at step ", at_.step, " with a complete checkpoint; the same command continues"));
+        return {Exit::stopped, {}};
+      }
+      if (save_every_.due(now()) || (save_every_.seconds > 0 && seconds_since(saved_) >= save_every_.seconds)) save();
+    }
+    return finish();
+  }
+
+  RunOutcome finish() {
+    // Saved first: evaluating may take long, and a run killed there has nothing to train again.
+    save();
+    RunOutcome outcome;
+    outcome.metrics = final_metrics(evaluator_, optimizer_, data_, config_);
+    outcome.metrics["seconds_per_step"] = timed_ > 0 ? trained_ / static_cast<double>(timed_) : 0;
+    outcome.metrics["nonpositive"] = at_.nonpositive;
+    nlohmann::json row{{"step", at_.step}};
+    for (const auto& [k, v] : outcome.metrics) {
+      row[k] = v;
+      folder_.say(text("  ", k, " ", v));
+    }
+    if (at_.nonpositive > 0)
+      folder_.say(text(at_.nonpositive, optimizer_.name() == "von"
+                                            ? " Hessian updates refused: they would have made the precision non-positive"
+                                            : " Hessian entries held at the float32 floor"));
+    folder_.record(row);
+    io::PosteriorFile f = file();
+    f.root["kind"] = "posterior";
+    io::save_posterior(folder_.dir(), "final.h5", f);
+    folder_.write_csv();
+    folder_.status("done", at_.step, Exit::ok, outcome.metrics);
+    io::commit_file(folder_.dir(), "DONE", "");
+    return outcome;
+  }
+
+  Config config_;
+  RunFolder folder_;
+  DataSet data_;
+  const Schedule& schedule_;
+  Exec exec_;
+  Layout layout_;
+  Trainer trainer_;
+  Evaluator evaluator_;
+  Optimizer& optimizer_;
+  RunPosition at_;
+  std::string environment_, health_;
+  Index total_ = 0, warmup_ = 0, timed_ = 0;
+  Interval evaluate_every_, save_every_, log_every_, stats_every_;
+  double loss_ = 0, lr_ = 0, trained_ = 0;
+  Clock::time_point saved_{}, told_{};
+  bool told_once_ = false;
+};
 }  // namespace
 
-RunOutcome train_run(Config config, bool quiet) {
-  const std::string dir = run_directory(config);
-  const DataSet data = load_data(config);
-  resolve_ess(config, data);
-  const Schedule& schedule = Schedules::of().find(config.text("optim.schedule"));
-  const Exec exec;
-  Layout layout;
-  Trainer trainer(layout, config, data, exec);
-  Evaluator evaluator(layout, config, data, exec);
-  Optimizer& optimizer = trainer.optimizer();
-  const Index per_epoch = trainer.steps_per_epoch();
-  const Index total = config.integer("train.steps") > 0
-                          ? config.integer("train.steps")
-                          : static_cast<Index>(std::llround(config.real("train.epochs") *
-                                                            static_cast<double>(per_epoch)));
-  const Index eval_every = interval_steps(config, "eval.every", per_epoch);
-  const Index save_every = interval_steps(config, "checkpoint.every", per_epoch);
-  const Index log_every = interval_steps(config, "log.every", per_epoch);
-  const Index warmup = interval_steps(config, "optim.warmup", per_epoch);
-  const Index stop_after = config.integer("train.stop_after");
-
-  const std::string resume = config.text("run.resume");
-  RunFolder folder(dir, quiet);
-  std::vector<std::string> refused;
-  const std::string newest =
-      resume == "never" ? "" : io::newest_checkpoint(folder.checkpoints(), refused);
-  for (const std::string& why : refused) folder.say("skipped: " + why);
-  require(resume != "must" || !newest.empty(), Exit::no_input, "run.resume = must, but '",
-          folder.checkpoints(), "' has no valid checkpoint");
-  require(resume != "never" || config.flag("run.overwrite") || io::list_files(dir).empty(),
-          Exit::cant_create, "'", dir, "' already holds a run: take another run.name, or run.overwrite=true");
-  std::uint64_t step = 0;
-  if (!newest.empty()) {
-    const io::PosteriorFile f = io::load_posterior(newest);
-    from_file(f, newest, layout, optimizer, data, false);
-    step = static_cast<std::uint64_t>(f.step);
-    folder.recover(step);
-  }
-  io::commit_file(dir, "config.ini", config.ini(false));
-  const nlohmann::json env{{"version", VARION_VERSION}, {"git", VARION_GIT}, {"compiler", VARION_COMPILER},
-                           {"build", VARION_BUILD_TYPE}, {"flags", VARION_BUILD_FLAGS},
-                           {"device", backend::devices()[0]}, {"provider", backend::provider().name()}};
-  io::commit_file(dir, "env.json", env.dump(1) + "\n");
-  folder.status("running", step, Exit::ok, {});
-
-  folder.say(text("varion ", VARION_VERSION, " ", VARION_GIT, ", ", backend::devices()[0], ", ",
-                  backend::provider().description()));
-  folder.say(text(config.text("model.name"), ": ", layout.size(), " parameters; ", data.name, ": ",
-                  data.train.count, " examples; ", optimizer.name(), ", lr ", config.text("optim.lr"),
-                  optimizer.is_variational() ? ", ess " + config.text("optim.ess") : "",
-                  "; ", total, " steps of ", std::min(config.integer("data.global_batch"), data.train.count)));
-  if (step > 0) folder.say(text("continuing from ", newest, " at step ", step));
-
-  const auto save = [&] {
-    char name[40];
-    std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(step));
-    io::save_posterior(folder.checkpoints(), name, to_file(layout, optimizer, config, data, step));
-    io::prune_checkpoints(folder.checkpoints(), static_cast<int>(config.integer("checkpoint.keep")));
-    folder.flush();
-  };
-  const double seed_hess = optimizer.is_variational() ? config.real("optim.hess_init") : 0;
-  double refused_updates = 0, trained = 0;
-  std::uint64_t timed = 0;
-  while (step < static_cast<std::uint64_t>(total)) {
-    const Progress progress{static_cast<Index>(step), total, per_epoch, warmup,
-                            config.real("optim.final_lr_frac")};
-    const double lr = config.real("optim.lr") * schedule.factor(progress);
-    const auto begin = Clock::now();
-    const double loss = trainer.step(++step, lr);
-    const StepReport report = optimizer.take_report(exec);
-    trained += seconds_since(begin);
-    ++timed;
-    refused_updates += report.nonpositive;
-    const Index now = static_cast<Index>(step);
-    if ((report.nonfinite > 0 || !std::isfinite(loss)) && config.flag("train.stop_on_nonfinite")) {
-      const std::string message = text("step ", step, ": loss ", loss, ", ", report.nonfinite,
-                                       " non-finite entries in the optimizer's state");
-      folder.say(message);
-      folder.flush();
-      folder.status("diverged", step, Exit::diverged, {});
-      fail(Exit::diverged, message, "; lower optim.lr or raise optim.hess_init");
-    }
-    if (log_every > 0 && now % log_every == 0) {
-      nlohmann::json row{{"step", step}, {"epoch", static_cast<double>(now) / static_cast<double>(per_epoch)},
-                         {"train_loss", loss}, {"lr", lr}, {"grad_norm", trainer.gradient_norm()}};
-      std::string health;
-      for (const StateVector& s : optimizer.state())
-        if (s.name == "hess") {
-          const std::vector<float> h = to_host(s.data);
-          double unmoved = 0;
-          for (const float v : h) unmoved += std::abs(static_cast<double>(v) / seed_hess - 1) < 1e-3;
-          unmoved /= static_cast<double>(h.size());
-          row["hess_median"] = median(h);
-          row["sigma_median"] = median(to_host(optimizer.sigma(exec)));
-          row["hess_unmoved"] = unmoved;
-          row["nonpositive"] = refused_updates;
-          health = text("  hess ", row["hess_median"].get<double>(), "  sigma ",
-                        row["sigma_median"].get<double>());
-          if (unmoved > 0.99 && now * 2 > total)
-            health += "  hint: the Hessian has not moved; lower optim.beta2 or optim.hess_init";
-        }
-      folder.record(row);
-      char line[160];
-      std::snprintf(line, sizeof line, "step %8lld  epoch %7.2f  loss %8.4f  |g| %8.3g  %8.0f examples/s",
-                    static_cast<long long>(now), static_cast<double>(now) / static_cast<double>(per_epoch), loss,
-                    trainer.gradient_norm(),
-                    static_cast<double>(timed) * static_cast<double>(config.integer("data.global_batch")) / trained);
-      folder.say(line + health);
-    }
-    if (eval_every > 0 && now % eval_every == 0 && now < total) {
-      nlohmann::json row{{"step", step}};
-      std::string line = text("step ", step, " at the mean:");
-      for (const auto& [k, v] : evaluator.at(data.test, optimizer.mean())) {
-        row["val/" + k] = v;
-        line += text("  ", k, " ", v);
-      }
-      folder.record(row);
-      folder.say(line);
-    }
-    if ((stop_requested != 0 || now == stop_after) && now < total) {
-      save();
-      folder.status("interrupted", step, Exit::stopped, {});
-      folder.say(text("stopped at step ", step, " with a complete checkpoint; the same command continues"));
-      return {Exit::stopped, {}};
-    }
-    if (save_every > 0 && now % save_every == 0 && now < total) save();
-  }
-  RunOutcome outcome;
-  outcome.metrics = final_metrics(evaluator, optimizer, data, config);
-  outcome.metrics["seconds_per_step"] = timed > 0 ? trained / static_cast<double>(timed) : 0;
-  outcome.metrics["nonpositive"] = refused_updates;
-  nlohmann::json row{{"step", step}};
-  for (const auto& [k, v] : outcome.metrics) {
-    row[k] = v;
-    folder.say(text("  ", k, " ", v));
-  }
-  if (refused_updates > 0)
-    folder.say(text(refused_updates, optimizer.name() == "von"
-                                         ? " Hessian updates refused: they would have made the precision non-positive"
-                                         : " Hessian entries held at the float32 floor"));
-  folder.record(row);
-  save();
-  io::PosteriorFile final_file = to_file(layout, optimizer, config, data, step);
-  final_file.root["kind"] = "posterior";
-  io::save_posterior(dir, "final.h5", final_file);
-  folder.flush();
-  folder.status("done", step, Exit::ok, outcome.metrics);
-  io::commit_file(dir, "DONE", "");
-  return outcome;
-}
+RunOutcome train_run(Config config, bool quiet) { return Run(std::move(config), quiet).execute(); }
 
 }  // namespace varion

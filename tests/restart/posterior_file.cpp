@@ -99,7 +99,7 @@ TEST_CASE("stopped and resumed equals unbroken, bit for bit") {
   }
 }
 
-TEST_CASE("each state vector dropped on load changes the resumed run") {
+TEST_CASE("each field dropped on load changes the resumed run") {
   const std::string root = "forget-test";
   std::filesystem::remove_all(root);
   for (const std::string optimizer : {"ivon", "adamw", "sgd"}) {
@@ -109,15 +109,25 @@ TEST_CASE("each state vector dropped on load changes the resumed run") {
     std::vector<std::string> why;
     const std::string newest = io::newest_checkpoint(part + "/checkpoints", why);
     const io::PosteriorFile saved = io::load_posterior(newest);
-    for (size_t k = 0; k <= saved.states.size(); ++k) {
+    const size_t vectors = saved.states.size();
+    for (size_t k = 0; k < vectors + 3; ++k) {
       io::PosteriorFile f = saved;
-      if (k == saved.states.size()) f.step = 19;  // the counter
-      else for (float& v : f.states[k].second) v = f.states[k].first == "hess" ? 0.1f : 0.f;
+      std::string field = k < vectors ? saved.states[k].first : k == vectors ? "step" : k == vectors + 1 ? "samples_seen" : "mean";
+      if (field == "step") {
+        f.step = 19;
+        f.train["step"] = "19";
+      } else if (field == "samples_seen") {
+        f.train["samples_seen"] = "0";
+      } else if (field == "mean") {
+        f.mean.assign(f.mean.size(), 0.f);
+      } else {
+        for (float& v : f.states[k].second) v = field == "hess" ? 0.1f : 0.f;
+      }
       const std::string copy = root + "/copy-" + optimizer + std::to_string(k);
       io::make_folder(copy + "/checkpoints");
       io::save_posterior(copy + "/checkpoints", "step-0000000020.h5", f);
       train_run(run_config(copy, optimizer, 0), true);
-      INFO(optimizer << " without " << (k < f.states.size() ? f.states[k].first : "step"));
+      INFO(optimizer << " without " << field);
       CHECK(state_of(copy) != state_of(whole));
     }
   }

@@ -16,7 +16,7 @@ def sources(*folders):
 
 allowed = {  # folder: what it may include besides itself
     "core": [], "backends": ["core"], "graph": ["core"], "ops": ["core", "graph", "backends"],
-    "models": ["core", "graph", "ops"], "optim": ["core"], "io": ["core"], "data": ["core"],
+    "models": ["core", "graph", "ops"], "optim": ["core"], "io": ["core"], "data": ["core", "io"],
     "posterior": ["core", "graph", "optim", "io"],
 }
 for name, text in sources("src", "backends", "models", "io"):

@@ -71,7 +71,7 @@ int data_command(const std::vector<std::string>& words) {
   std::printf("%s: %lld training, %lld test, %lld shifted examples of %s, %lld classes, digest %016llx\n",
               d.name.c_str(), static_cast<long long>(d.train.count), static_cast<long long>(d.test.count),
               static_cast<long long>(d.shifted.count), d.train.example.text().c_str(),
-              static_cast<long long>(d.classes), static_cast<unsigned long long>(digest(d)));
+              static_cast<long long>(d.classes), static_cast<unsigned long long>(d.digest));
   return 0;
 }
 

@@ -1,0 +1,73 @@
+#include "io/byte_reader.hpp"
+
+#include <sys/stat.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.hpp"
+
+namespace varion::io {
+
+ByteReader::ByteReader(const std::string& path) : path_(path), file_(nullptr) {
+  struct stat s {};
+  require(::stat(path.c_str(), &s) == 0, Exit::no_input, "cannot read '", path, "': ", std::strerror(errno));
+  require(S_ISREG(s.st_mode), Exit::data, "cannot read '", path, "': not a regular file");
+  file_ = gzopen(path.c_str(), "rb");  // takes plain files as they are
+  require(file_ != nullptr, Exit::data, "cannot read '", path, "': ", std::strerror(errno));
+  gzbuffer(static_cast<gzFile>(file_), 1u << 17);
+}
+
+ByteReader::~ByteReader() { gzclose(static_cast<gzFile>(file_)); }
+
+void ByteReader::refuse(const std::string& reason) const {
+  fail(Exit::data, path_, ": at byte ", offset_, ": ", reason);
+}
+
+void ByteReader::append(std::uint64_t count, const char* what, std::vector<std::uint8_t>& out) {
+  constexpr std::uint64_t kChunk = 1u << 20;
+  for (std::uint64_t done = 0; done < count;) {
+    const auto want = static_cast<unsigned>(std::min(kChunk, count - done));
+    const size_t old = out.size();
+    out.resize(old + want);
+    const int got = gzread(static_cast<gzFile>(file_), out.data() + old, want);
+    int error = Z_OK;
+    const char* reason = gzerror(static_cast<gzFile>(file_), &error);
+    if (got > 0) {
+      done += static_cast<std::uint64_t>(got);
+      offset_ += static_cast<std::uint64_t>(got);
+    }
+    if (got < 0 || (error != Z_OK && error != Z_STREAM_END)) refuse(text("damaged gzip data: ", reason));
+    if (static_cast<unsigned>(got) < want)
+      refuse(text("the file ends inside ", what, ": ", done, " of ", count, " bytes"));
+  }
+}
+
+int ByteReader::byte() {
+  const int c = gzgetc(static_cast<gzFile>(file_));
+  if (c >= 0) {
+    ++offset_;
+    return c;
+  }
+  int error = Z_OK;
+  const char* reason = gzerror(static_cast<gzFile>(file_), &error);
+  if (error != Z_OK && error != Z_STREAM_END) refuse(text("damaged gzip data: ", reason));
+  return -1;
+}
+
+std::uint32_t ByteReader::big_endian(const char* what) {
+  std::vector<std::uint8_t> b;
+  append(4, what, b);
+  return std::uint32_t(b[0]) << 24 | std::uint32_t(b[1]) << 16 | std::uint32_t(b[2]) << 8 | std::uint32_t(b[3]);
+}
+
+void ByteReader::expect_end() {
+  if (byte() >= 0) {
+    --offset_;
+    refuse("data behind the end that the header states");
+  }
+}
+
+}  // namespace varion::io

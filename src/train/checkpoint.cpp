@@ -1,0 +1,135 @@
+#include "train/checkpoint.hpp"
+
+#include <cmath>
+
+#include "core/error.hpp"
+
+namespace varion {
+
+std::vector<float> to_host(const Vec& v) {
+  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
+  return {host.data(), host.data() + host.extent(0)};
+}
+
+void resolve_ess(Config& config, const DataSet& data) {
+  if (config.has("optim.ess") && config.text("optim.ess") == "auto")
+    config.set("optim.ess", std::to_string(data.train.count), "auto: training examples");
+}
+
+io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config,
+                          const DataSet& data, const RunPosition& at, const std::string& env_json) {
+  io::PosteriorFile f;
+  for (const Parameter& p : layout.parameters()) {
+    io::TensorInfo t;
+    t.name = p.name;
+    for (int i = 0; i < p.shape.rank; ++i) t.shape.push_back(p.shape[i]);
+    t.offset = p.offset;
+    t.size = p.size();
+    f.tensors.push_back(t);
+  }
+  for (const StateVector& s : optimizer.state()) {
+    if (s.name == "mean")
+      f.mean = to_host(s.data);
+    else
+      f.states.emplace_back(s.name, to_host(s.data));
+  }
+  f.optimizer = optimizer.name();
+  for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;
+  f.step = static_cast<long>(at.step);
+  f.root = {{"kind", "checkpoint"}, {"run_name", config.text("run.name")}};
+  f.model = {{"name", config.text("model.name")},
+             {"n_params", std::to_string(layout.size())},
+             {"config_ini", config.ini(false)},
+             {"env_json", env_json}};
+  f.train = {{"step", std::to_string(at.step)},
+             {"samples_seen", std::to_string(at.samples)},
+             {"record_bytes", std::to_string(at.records.bytes)},
+             {"record_sha256", at.records.sha256},
+             {"nonpositive", shortest(at.nonpositive)},
+             {"best", at.best.empty() ? "none" : at.best}};
+  f.rng = {{"generator", "philox4x32-10"}, {"seed", config.text("run.seed")}};
+  f.data = {{"name", data.name}, {"digest", std::to_string(data.digest)},
+            {"order", "keyed bijection of (seed, order, epoch)"}, {"position", std::to_string(at.samples)}};
+  return f;
+}
+
+namespace {
+std::uint64_t count_of(const io::PosteriorFile& f, const std::string& name, const std::string& key) {
+  const auto it = f.train.find(key);
+  const auto v = it == f.train.end() ? std::nullopt : parse_real(it->second);
+  require(v && *v >= 0 && *v < 9e15 && *v == std::floor(*v), Exit::data, name, ": train/", key, " is no count");
+  return static_cast<std::uint64_t>(*v);
+}
+}  // namespace
+
+RunPosition position_of(const io::PosteriorFile& f, const std::string& name) {
+  RunPosition at;
+  at.step = static_cast<std::uint64_t>(f.step);
+  require(count_of(f, name, "step") == at.step, Exit::data, name, ": train/step and optim/step differ");
+  at.samples = count_of(f, name, "samples_seen");
+  at.records.bytes = count_of(f, name, "record_bytes");
+  at.nonpositive = static_cast<double>(count_of(f, name, "nonpositive"));
+  const auto text_of = [&](const char* key) {
+    const auto it = f.train.find(key);
+    require(it != f.train.end(), Exit::data, name, ": no train/", key);
+    return it->second;
+  };
+  at.records.sha256 = text_of("record_sha256");
+  if (text_of("best") != "none") at.best = text_of("best");
+  return at;
+}
+
+void from_file(const io::PosteriorFile& f, const std::string& name, const Layout& layout,
+               Optimizer& optimizer, const DataSet& data) {
+  require(f.tensors.size() == layout.parameters().size(), Exit::data, name, ": holds ",
+          f.tensors.size(), " tensors, the model has ", layout.parameters().size());
+  for (const io::TensorInfo& t : f.tensors) {
+    const int i = layout.find(t.name);
+    require(i >= 0, Exit::data, name, ": the model has no parameter '", t.name, "'");
+    const Shape& s = layout[i].shape;
+    bool same = static_cast<int>(t.shape.size()) == s.rank && t.offset == layout[i].offset;
+    for (int k = 0; same && k < s.rank; ++k) same = t.shape[static_cast<size_t>(k)] == s[k];
+    require(same, Exit::data, name, ": '", t.name, "' has another shape than the model's ", s.text());
+  }
+  require(f.optimizer == optimizer.name(), Exit::data, name, ": written by optimizer ", f.optimizer,
+          ", not ", optimizer.name());
+  const auto digest = f.data.find("digest");
+  require(digest != f.data.end() && digest->second == std::to_string(data.digest), Exit::data, name,
+          ": the data is not what it was trained on (its digest differs)");
+  for (const StateVector& s : optimizer.state()) {
+    const std::vector<float>* values = s.name == "mean" ? &f.mean : nullptr;
+    for (const auto& [state, flat] : f.states)
+      if (state == s.name) values = &flat;
+    require(values != nullptr, Exit::data, name, ": no optim/", s.name);
+    require(values->size() == s.data.extent(0), Exit::data, name, ": ", s.name, " has ",
+            values->size(), " entries, not ", s.data.extent(0));
+    Kokkos::deep_copy(s.data, Kokkos::View<const float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(
+                                  values->data(), values->size()));
+  }
+  const Vec sigma = optimizer.sigma(Exec());
+  if (sigma.extent(0) > 0) {
+    const auto host = to_host(sigma);
+    for (size_t i = 0; i < host.size(); ++i)
+      require(host[i] > 0 && std::isfinite(host[i]), Exit::data, name,
+              ": hess + weight_decay is not positive at index ", i);
+  }
+}
+
+std::unique_ptr<Restored> restore(const std::string& path,
+                                  const std::vector<std::pair<std::string, std::string>>& changes) {
+  auto r = std::make_unique<Restored>();
+  r->file = io::load_posterior(path);
+  require(r->file.model.count("config_ini") != 0, Exit::data, path, ": no model/config_ini");
+  r->config.read_text(r->file.model["config_ini"], path + ":config_ini");
+  for (const auto& [k, v] : changes) r->config.set(k, v, "command line");
+  r->config.resolve();
+  r->data = load_data(r->config);
+  resolve_ess(r->config, r->data);
+  r->evaluator = std::make_unique<Evaluator>(r->layout, r->config, r->data, Exec());
+  r->optimizer =
+      Optimizers::of().find(r->config.text("optim.name")).make(r->layout, r->config);
+  from_file(r->file, path, r->layout, *r->optimizer, r->data);
+  return r;
+}
+
+}  // namespace varion

@@ -1,0 +1,47 @@
+// Between a run and its posterior files.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "io/posterior_file.hpp"
+#include "train/network.hpp"
+#include "train/run_folder.hpp"
+
+namespace varion {
+
+/// Where a run stands, besides the optimizer's vectors.
+struct RunPosition {
+  std::uint64_t step = 0, samples = 0;  // steps done, training examples seen
+  RecordMark records;
+  double nonpositive = 0;  // refused or floored Hessian updates so far
+  std::string best;        // smallest value of checkpoint.best so far, empty before the first
+};
+
+io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config,
+                          const DataSet& data, const RunPosition& at, const std::string& env_json);
+/// Errors (65): a field is missing or no count.
+RunPosition position_of(const io::PosteriorFile& file, const std::string& name);
+/// Fills the optimizer's state. Errors (65): another model, shapes, optimizer or data.
+void from_file(const io::PosteriorFile& file, const std::string& name, const Layout& layout,
+               Optimizer& optimizer, const DataSet& data);
+
+/// Fills optim.ess = auto with the number of training examples.
+void resolve_ess(Config& config, const DataSet& data);
+
+/// A configuration, data set and optimizer rebuilt from a posterior file; `changes` are set on top.
+struct Restored {
+  Config config;
+  DataSet data;
+  Layout layout;
+  std::unique_ptr<Evaluator> evaluator;
+  std::unique_ptr<Optimizer> optimizer;
+  io::PosteriorFile file;
+};
+std::unique_ptr<Restored> restore(const std::string& path,
+                                  const std::vector<std::pair<std::string, std::string>>& changes);
+
+/// The numbers of a device vector, on the host.
+std::vector<float> to_host(const Vec& v);
+
+}  // namespace varion

@@ -1,0 +1,50 @@
+// A run's directory: records, log, status. A record is appended as it arrives; what a killed process left
+// half-written is cut back to what the checkpoint knows when the run continues.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/error.hpp"
+#include "posterior/metrics.hpp"
+
+namespace varion {
+
+/// How far a run's records had come when its checkpoint was written.
+struct RecordMark {
+  size_t bytes = 0;    // of metrics.jsonl
+  std::string sha256;  // of those bytes
+};
+
+class RunFolder {
+ public:
+  /// Creates the folder where needed. Errors: 73.
+  RunFolder(std::string dir, bool quiet);
+
+  const std::string& dir() const { return dir_; }
+  std::string checkpoints() const { return dir_ + "/checkpoints"; }
+
+  /// Starts new records (an old run's are dropped).
+  void start();
+  /// Continues behind `mark`; says so in the log when the records there are not the checkpoint's.
+  void resume(const RecordMark& mark, std::uint64_t step);
+  RecordMark mark() const;
+
+  /// One line for people: console (unless quiet) and log.txt.
+  void say(const std::string& line);
+  /// One line of metrics.jsonl.
+  void record(const nlohmann::json& row);
+  /// metrics.csv from the records: one column a key, in order of appearance.
+  void write_csv() const;
+  void status(const std::string& state, std::uint64_t step, Exit code, const Metrics& metrics) const;
+  /// A column of the records, for rows that have all of `keys`.
+  std::vector<double> column(const std::string& key, const std::vector<std::string>& keys) const;
+
+ private:
+  std::string dir_, records_;
+  std::vector<nlohmann::json> rows_;
+  bool quiet_;
+};
+
+}  // namespace varion
