@@ -3,7 +3,6 @@
 #include <cblas.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "backends/backend.hpp"
 #include "core/error.hpp"
@@ -24,35 +23,44 @@ void sgemm(bool ta, bool tb, Index m, Index n, Index k, const Real* a, const Rea
 }
 }  // namespace
 
+/// The taps of kernel row p at output column ox are kw C neighbouring numbers of image row i; those from
+/// `first` to `last` (counted in numbers) lie inside the image, beginning at image + `at`.
+struct TapRow {
+  Index first, last, at;
+  TapRow(const Conv& s, Index oy, Index ox, Index p) : first(0), last(0), at(0) {
+    const Index i = oy * s.stride + p - s.pad_top, j = ox * s.stride - s.pad_left;
+    if (i < 0 || i >= s.h) return;
+    const Index lo = j < 0 ? -j : 0, hi = j + s.kw > s.w ? s.w - j : s.kw;
+    if (hi <= lo) return;
+    first = lo * s.c;
+    last = hi * s.c;
+    at = (i * s.w + j + lo) * s.c;
+  }
+};
+
 /// Rows [y0, y1) of one image's columns, [ (y1 - y0) Wo, kh kw C ].
 void gather_rows(const Conv& s, Index y0, Index y1, const Real* image, Real* columns) {
-  const auto run = static_cast<size_t>(s.c) * sizeof(Real);
+  const Index taps = s.kw * s.c;
   for (Index oy = y0; oy < y1; ++oy)
     for (Index ox = 0; ox < s.wo; ++ox)
-      for (Index p = 0; p < s.kh; ++p) {
-        const Index i = oy * s.stride + p - s.pad_top;
-        for (Index q = 0; q < s.kw; ++q, columns += s.c) {
-          const Index j = ox * s.stride + q - s.pad_left;
-          if (i < 0 || i >= s.h || j < 0 || j >= s.w)
-            std::memset(columns, 0, run);
-          else
-            std::memcpy(columns, image + (i * s.w + j) * s.c, run);
-        }
+      for (Index p = 0; p < s.kh; ++p, columns += taps) {
+        const TapRow t(s, oy, ox, p);
+        const Real* from = image + t.at;
+        for (Index k = 0; k < t.first; ++k) columns[k] = 0;
+        for (Index k = t.first; k < t.last; ++k) columns[k] = from[k - t.first];
+        for (Index k = t.last; k < taps; ++k) columns[k] = 0;
       }
 }
 
 /// Adds those columns back into the image.
 void scatter_rows(const Conv& s, Index y0, Index y1, const Real* columns, Real* image) {
+  const Index taps = s.kw * s.c;
   for (Index oy = y0; oy < y1; ++oy)
     for (Index ox = 0; ox < s.wo; ++ox)
-      for (Index p = 0; p < s.kh; ++p) {
-        const Index i = oy * s.stride + p - s.pad_top;
-        for (Index q = 0; q < s.kw; ++q, columns += s.c) {
-          const Index j = ox * s.stride + q - s.pad_left;
-          if (i < 0 || i >= s.h || j < 0 || j >= s.w) continue;
-          Real* to = image + (i * s.w + j) * s.c;
-          for (Index c = 0; c < s.c; ++c) to[c] += columns[c];
-        }
+      for (Index p = 0; p < s.kh; ++p, columns += taps) {
+        const TapRow t(s, oy, ox, p);
+        Real* to = image + t.at;
+        for (Index k = t.first; k < t.last; ++k) to[k - t.first] += columns[k];
       }
 }
 

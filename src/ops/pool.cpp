@@ -39,19 +39,19 @@ void pool_backward(const Exec& exec, const Pool& s, ConstVec dy, ConstIntVec whe
   Kokkos::parallel_for(
       "varion::pool::backward", Range(exec, 0, s.n * s.h * s.w), KOKKOS_LAMBDA(const Index t) {
         const Index image = t / (s.h * s.w), i = t / s.w % s.h, j = t % s.w;
-        for (Index c = 0; c < s.c; ++c) {
-          Real sum = 0;
-          for (Index p = 0; p < s.k; ++p)
-            for (Index q = 0; q < s.k; ++q) {
-              const Index y = i - p, x = j - q;
-              if (y < 0 || x < 0 || y % s.stride != 0 || x % s.stride != 0) continue;
-              const Index oy = y / s.stride, ox = x / s.stride;
-              if (oy >= s.ho || ox >= s.wo) continue;
-              const Index from = ((image * s.ho + oy) * s.wo + ox) * s.c + c;
-              if (!is_max || where(from) == p * s.k + q) sum += weight * dy(from);
-            }
-          dx(t * s.c + c) = add ? dx(t * s.c + c) + sum : sum;
-        }
+        // The windows that hold this pixel.
+        const Index y0 = i < s.k ? 0 : (i - s.k) / s.stride + 1, x0 = j < s.k ? 0 : (j - s.k) / s.stride + 1;
+        const Index y1 = i / s.stride < s.ho ? i / s.stride + 1 : s.ho;
+        const Index x1 = j / s.stride < s.wo ? j / s.stride + 1 : s.wo;
+        if (!add)
+          for (Index c = 0; c < s.c; ++c) dx(t * s.c + c) = 0;
+        for (Index oy = y0; oy < y1; ++oy)
+          for (Index ox = x0; ox < x1; ++ox) {
+            const Index from = ((image * s.ho + oy) * s.wo + ox) * s.c;
+            const Index tap = (i - oy * s.stride) * s.k + j - ox * s.stride;
+            for (Index c = 0; c < s.c; ++c)
+              if (!is_max || where(from + c) == tap) dx(t * s.c + c) += weight * dy(from + c);
+          }
       });
 }
 
