@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -85,6 +87,15 @@ void append_file(const std::string& dir, const std::string& name, const std::str
 void remove_file(const std::string& path) {
   require(::unlink(path.c_str()) == 0 || errno == ENOENT, Exit::io, "cannot remove '", path,
           "': ", std::strerror(errno));
+}
+
+void remove_leftovers(const std::string& dir) {
+  for (const std::string& name : list_files(dir)) {
+    if (name.size() < 6 || name[0] != '.' || name.substr(name.size() - 4) != ".tmp") continue;
+    const std::string stem = name.substr(0, name.size() - 4);
+    const long pid = std::strtol(stem.c_str() + stem.rfind('.') + 1, nullptr, 10);
+    if (pid > 0 && ::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH) remove_file(dir + "/" + name);
+  }
 }
 
 std::string read_file(const std::string& path, size_t limit) {

@@ -18,6 +18,9 @@ void append_file(const std::string& dir, const std::string& name, const std::str
 /// Removes a file if it is there. Errors: 74.
 void remove_file(const std::string& path);
 
+/// Removes temporary files of commit_file whose process is gone: what a kill -9 left.
+void remove_leftovers(const std::string& dir);
+
 /// Creates the folder and its parents. Errors: 73.
 void make_folder(const std::string& dir);
 

@@ -1,5 +1,7 @@
 #include "data/dataset.hpp"
 
+#include <numeric>
+
 #include "core/error.hpp"
 #include "core/random.hpp"
 
@@ -67,6 +69,13 @@ DataSet load_data(const Config& config) {
     d.validation = subset(d.train, validation);
     d.train = subset(d.train, train);
   }
+  const Index tested = config.integer("data.test_size");
+  for (Examples* e : {&d.test, &d.shifted})
+    if (tested > 0 && tested < e->count) {
+      std::vector<Index> first(static_cast<size_t>(tested));
+      std::iota(first.begin(), first.end(), Index(0));
+      *e = subset(*e, first);
+    }
   d.digest = digest(d);
   return d;
 }
@@ -76,6 +85,7 @@ using T = OptionSpec::Type;
 const bool registered = add_options(
     "", {{"data.root", T::text, "", "folder that a relative data.path starts from"},
          {"data.train_size", T::integer, "0", "use only the first examples (0: all)", {}, 0, 1e9},
+         {"data.test_size", T::integer, "0", "use only the first test examples (0: all)", {}, 0, 1e9},
          {"data.val_size", T::integer, "0", "training examples held out for validation", {}, 0, 1e9}});
 }  // namespace
 

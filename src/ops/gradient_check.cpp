@@ -8,6 +8,7 @@ namespace varion {
 
 namespace {
 constexpr double kStep = 5e-4;  // small: a value that crosses a kink on the way spoils the comparison
+constexpr double kTensorStep = 5e-4;  // along a unit vector
 
 std::vector<Real> normals(std::uint64_t which, size_t n) {
   const Vec v("varion::check::normals", n);
@@ -93,25 +94,65 @@ struct Check {
     return s;
   }
 
+  /// Central difference along `d`, which starts at element `first` of `varied`.
+  double slope(std::vector<Real>& varied, size_t first, const std::vector<Real>& d, double h) {
+    const std::vector<Real> at = varied;
+    const auto shifted = [&](double by) {
+      for (size_t i = 0; i < d.size(); ++i) varied[first + i] = at[first + i] + static_cast<Real>(by) * d[i];
+      return sum(values, parameters);
+    };
+    const double numeric = (shifted(h) - shifted(-h)) / (2 * h);
+    varied = at;
+    return numeric;
+  }
+
   GradientResult compare(const std::string& name, const std::string& what, std::vector<Real>& varied,
                          const std::vector<Real>& gradient, double spoil) {
-    const std::vector<Real> d = normals(300, varied.size()), at = varied;
+    const std::vector<Real> d = normals(300, varied.size());
     double analytic = 0, norm = 0;
     for (size_t i = 0; i < d.size(); ++i) {
       analytic += spoil * static_cast<double>(gradient[i]) * static_cast<double>(d[i]);
       norm += static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]);
     }
-    const auto shifted = [&](double h) {
-      for (size_t i = 0; i < d.size(); ++i) varied[i] = at[i] + static_cast<Real>(h) * d[i];
-      return sum(values, parameters);
-    };
-    const double numeric = (shifted(kStep) - shifted(-kStep)) / (2 * kStep);
-    varied = at;
+    const double numeric = slope(varied, 0, d, kStep);
     const double error = std::abs(analytic - numeric) / (std::abs(numeric) + 0.1 * std::sqrt(norm) + 1e-6);
     return {name, c.label + ": " + what, error, 6 * c.tolerance, error <= 6 * c.tolerance};
   }
 };
+
+/// The gradient of the weighted sum by the parameters; gradients of inputs stay in `p`.
+std::vector<Real> backward(Check& check, Replay& p) {
+  const Vec gradient("varion::check::gradient", check.parameters.size());
+  p.gradient = gradient;
+  check.run(p, check.values, check.parameters);
+  p.backward(check.root);
+  return read(gradient);
+}
 }  // namespace
+
+std::vector<GradientResult> check_tensor_gradients(const std::string& name, const OpCase& c, double spoil) {
+  Check check(c, false);
+  Vec start("varion::check::start", check.parameters.size());
+  check.layout.initialise(Exec(), 7, start);
+  check.parameters = read(start);
+  Replay p(check.graph, Exec());
+  const std::vector<Real> gradient = backward(check, p);
+  std::vector<GradientResult> out;
+  for (const Parameter& t : check.layout.parameters()) {
+    const auto first = static_cast<size_t>(t.offset), count = static_cast<size_t>(t.size());
+    std::vector<Real> d(gradient.begin() + t.offset, gradient.begin() + t.offset + t.size());
+    double norm = 0;
+    for (const Real v : d) norm += static_cast<double>(v) * static_cast<double>(v);
+    norm = std::sqrt(norm);
+    double error = 1;  // a tensor without gradient is wrong: every model's parameters matter
+    if (norm > 0) {
+      for (size_t i = 0; i < count; ++i) d[i] = static_cast<Real>(static_cast<double>(d[i]) / norm);
+      error = std::abs(spoil * norm / check.slope(check.parameters, first, d, kTensorStep) - 1);
+    }
+    out.push_back({name, t.name, error, c.tolerance, error <= c.tolerance});
+  }
+  return out;
+}
 
 std::vector<GradientResult> check_op_gradients(double spoil) {
   std::vector<GradientResult> out;
@@ -119,17 +160,14 @@ std::vector<GradientResult> check_op_gradients(double spoil) {
     for (const OpCase& c : op.cases) {
       const bool loss = name.find("gaussian") == 0 || name == "mean_squared_error" || name == "cross_entropy";
       Check check(c, loss);
-      const Vec gradient("varion::check::gradient", check.parameters.size());
       Replay p(check.graph, Exec());
-      p.gradient = gradient;
-      check.run(p, check.values, check.parameters);
-      p.backward(check.root);
+      const std::vector<Real> gradient = backward(check, p);
       for (size_t i = 0; i < check.inputs.size(); ++i)
         if (p.wants_grad(check.inputs[i]))
           out.push_back(check.compare(name, "input " + std::to_string(i), check.values[i],
                                       read(p.grad_of(check.inputs[i])), spoil));
       if (check.layout.size() > 0)
-        out.push_back(check.compare(name, "parameters", check.parameters, read(gradient), spoil));
+        out.push_back(check.compare(name, "parameters", check.parameters, gradient, spoil));
     }
   return out;
 }

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "ops/ops.hpp"
+
 namespace varion {
 
 struct GradientResult {
@@ -16,5 +18,9 @@ struct GradientResult {
 /// every registered op, by each float input and by the parameters. `spoil` scales the analytic gradient:
 /// anything but 1 must be found wrong.
 std::vector<GradientResult> check_op_gradients(double spoil = 1);
+
+/// For a whole network at its initial weights, tensor by tensor: the derivative along the tensor's own
+/// analytic gradient must be that gradient's norm. The error is relative.
+std::vector<GradientResult> check_tensor_gradients(const std::string& name, const OpCase& c, double spoil = 1);
 
 }  // namespace varion

@@ -7,7 +7,6 @@
 
 namespace varion {
 
-namespace {
 Shape batched(Index n, const Shape& example) {
   Shape s;
   s.rank = example.rank + 1;
@@ -15,7 +14,6 @@ Shape batched(Index n, const Shape& example) {
   for (int i = 0; i < example.rank; ++i) s.dims[static_cast<size_t>(i + 1)] = example[i];
   return s;
 }
-}  // namespace
 
 Index outputs_of(const DataSet& data) {
   return data.classes > 0 ? data.classes : data.noise_sigma > 0 ? 1 : 2;

@@ -20,6 +20,9 @@ struct BatchGraph {
   Index batch;
 };
 
+/// [n, example...].
+Shape batched(Index n, const Shape& example);
+
 /// Outputs a model needs: classes, or mean (and raw sigma where the noise is not known).
 Index outputs_of(const DataSet& data);
 

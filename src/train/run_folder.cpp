@@ -23,6 +23,8 @@ std::vector<nlohmann::json> parse_rows(const std::string& records) {
 
 RunFolder::RunFolder(std::string dir, bool quiet) : dir_(std::move(dir)), quiet_(quiet) {
   io::make_folder(dir_ + "/checkpoints");
+  io::remove_leftovers(dir_);
+  io::remove_leftovers(checkpoints());
 }
 
 void RunFolder::start() {

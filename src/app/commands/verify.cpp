@@ -4,6 +4,7 @@
 #include "core/error.hpp"
 #include "ops/gradient_check.hpp"
 #include "optim/trace.hpp"
+#include "train/model_check.hpp"
 
 namespace varion {
 
@@ -12,7 +13,9 @@ int verify_command(const std::vector<std::string>& words) {
   const std::string verb = a.words.empty() ? "" : a.words[0];
   bool ok = true;
   if (verb == "gradients") {
-    for (const GradientResult& r : check_op_gradients()) {
+    std::vector<GradientResult> all = check_op_gradients();
+    for (const GradientResult& r : check_model_gradients()) all.push_back(r);
+    for (const GradientResult& r : all) {
       std::printf("%-20s %-40s error %.2e of %.2e %s\n", r.name.c_str(), r.label.c_str(), r.error,
                   r.tolerance, r.ok ? "ok" : "WRONG");
       ok = ok && r.ok;

@@ -1,0 +1,23 @@
+#include "train/model_check.hpp"
+
+#include "models/model.hpp"
+#include "train/network.hpp"
+
+namespace varion {
+
+std::vector<GradientResult> check_model_gradients(double spoil) {
+  std::vector<GradientResult> out;
+  for (const auto& [name, model] : Models::of().all()) {
+    Config config;
+    config.set("model.name", name, "verify");
+    config.resolve();
+    // Deep networks have many kinks (ReLU, FRN's threshold) and float32 ends the step's shrinking.
+    const OpCase c(name, {batched(2, model.example)},
+                   [&](Graph& g, const std::vector<Node>& x) { return model.build(g, x[0], config, 10); }, -1, 0,
+                   0.05);
+    for (const GradientResult& r : check_tensor_gradients(name, c, spoil)) out.push_back(r);
+  }
+  return out;
+}
+
+}  // namespace varion

@@ -1,0 +1,44 @@
+// After the first steps training allocates nothing on the device: counted by Kokkos' own profiling hooks.
+#include <Kokkos_Core.hpp>
+
+#include "support/catch.hpp"
+#include "support/config.hpp"
+#include "train/network.hpp"
+
+using namespace varion;
+
+namespace {
+long allocated = 0;
+std::string last;
+void count(Kokkos::Profiling::SpaceHandle, const char* label, const void*, std::uint64_t) {
+  ++allocated;
+  last = label;
+}
+}  // namespace
+
+TEST_CASE("training allocates nothing after its first step") {
+  for (const std::string model : {"mlp", "lenet", "resnet20"})
+    for (const std::string optimizer : {"ivon", "von", "adamw", "sgd"}) {
+      Config c = config_of({{"model.name", model}, {"optim.name", optimizer}, {"data.name", "glyphs"},
+                            {"data.train_size", "20"}, {"data.test_size", "4"}, {"data.global_batch", "8"},
+                            {"optim.grad_clip", "0.01"}});
+      const DataSet data = load_data(c);
+      if (c.has("optim.ess")) c.set("optim.ess", "20", "test");
+      Layout layout;
+      const Exec exec;
+      allocated = 0;
+      Kokkos::Tools::Experimental::set_allocate_data_callback(count);
+      Trainer trainer(layout, c, data, exec);
+      CHECK(allocated > 5);  // the hook counts
+      trainer.step(1, 0, 0.1);
+      trainer.optimizer().take_report(exec);
+      allocated = 0;
+      for (std::uint64_t step = 2; step < 6; ++step) {
+        trainer.step(step, step * 8, 0.1);
+        trainer.optimizer().take_report(exec);
+      }
+      Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
+      INFO(model << " with " << optimizer << ": " << last);
+      CHECK(allocated == 0);
+    }
+}
