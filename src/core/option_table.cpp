@@ -12,6 +12,7 @@ const bool registered = add_options("", {
   {"run.resume", T::choice, "auto", "continue from the newest valid checkpoint", {"auto", "never", "must"}},
   {"run.overwrite", T::flag, "false", "start afresh in a directory that holds a run"},
   {"model.name", T::text, "mlp", "network"},
+  {"model.preset", T::text, "", "recipe that sets model, data and optimizer where nobody else does (see info)"},
   {"data.name", T::text, "glyphs", "data set"},
   {"data.global_batch", T::integer, "50", "examples a step", {}, 1, 1e7},
   {"optim.name", T::text, "ivon", "optimizer"},

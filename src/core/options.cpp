@@ -167,6 +167,17 @@ void Config::read_environment() {
 
 std::vector<std::string> Config::resolve() {
   std::vector<std::string> notes;
+  if (has("model.preset") && !text("model.preset").empty()) {
+    const std::string name = text("model.preset");
+    std::vector<std::string> known;
+    for (const auto& [preset, ini] : presets()) known.push_back(preset);
+    const auto it = presets().find(name);
+    require(it != presets().end(), Exit::config, values_["model.preset"].source, ": unknown preset '", name, "'",
+            did_you_mean(name, known), "; known: ", join(known));
+    Config recipe;
+    recipe.read_text(it->second, "preset " + name);
+    for (const auto& [key, v] : recipe.values()) set_default(key, v.text, v.source);
+  }
   // Owners first: they decide which specs apply.
   for (const char* key : {"model.name", "optim.name", "data.name"})
     for (const OptionSpec& o : table())
@@ -186,7 +197,7 @@ std::vector<std::string> Config::resolve() {
     }
   for (auto it = values_.begin(); it != values_.end();) {
     if (applies.count(it->first) == 0) {
-      notes.push_back(it->second.source + ": " + it->first +
+      if (it->second.source.rfind("preset ", 0) != 0) notes.push_back(it->second.source + ": " + it->first +
                       " belongs to another model, optimizer or data set and has no effect");
       it = values_.erase(it);
     } else {

@@ -50,7 +50,7 @@ class Config {
   void read_environment();
   /// Sets a value only where nobody has set one (defaults that depend on others).
   void set_default(const std::string& key, const std::string& value, const std::string& source);
-  /// Fills in built-in defaults for everything that applies to this model, optimizer and data set;
+  /// Fills in what model.preset says and nobody has set, then built-in defaults for everything that applies to this model, optimizer and data set;
   /// returns notes about keys given for another one.
   std::vector<std::string> resolve();
 
@@ -74,6 +74,9 @@ class Config {
 const std::vector<OptionSpec>& option_table();
 /// Adds a group's options; called by the registries' owners before the first use of the table.
 bool add_options(const std::string& owner, const std::vector<OptionSpec>& options);
+
+/// Recipes by name, as INI (models/presets/*.ini, compiled in).
+const std::map<std::string, std::string>& presets();
 
 /// Shortest text that reads back as the same double.
 std::string shortest(double v);

@@ -14,8 +14,6 @@
 namespace varion {
 
 namespace {
-using Pairs = std::vector<std::pair<std::string, std::string>>;
-
 std::string trim(const std::string& s) {
   const size_t b = s.find_first_not_of(" \t\r"), e = s.find_last_not_of(" \t\r");
   return b == std::string::npos ? "" : s.substr(b, e - b + 1);
@@ -29,6 +27,22 @@ std::vector<std::string> split(const std::string& s, char by) {
   return out;
 }
 
+/// "1,2,5-8" as numbers.
+std::vector<int> parse_seeds(const std::string& s, const std::string& path) {
+  std::vector<int> out;
+  for (const std::string& part : split(s, ',')) {
+    const size_t dash = part.find('-', 1);
+    const auto low = parse_real(part.substr(0, dash));
+    const auto high = dash == std::string::npos ? low : parse_real(part.substr(dash + 1));
+    const bool whole = low && high && *low == std::floor(*low) && *high == std::floor(*high);
+    require(whole && *low >= 0 && *low <= *high && *high < *low + 10000 && *high < 1e9, Exit::config, path, ": seeds '", part,
+            "' must be a whole number or a range such as 1-20");
+    for (int k = static_cast<int>(*low); k <= static_cast<int>(*high); ++k) out.push_back(k);
+  }
+  require(!out.empty(), Exit::config, path, ": no seeds");
+  return out;
+}
+
 nlohmann::json status_of(const StudyRun& run) {
   try {
     return nlohmann::json::parse(io::read_file(run.dir + "/status.json", size_t(1) << 20), nullptr, false);
@@ -38,7 +52,7 @@ nlohmann::json status_of(const StudyRun& run) {
 }
 }  // namespace
 
-Study load_study(const std::string& folder) {
+Study load_study(const std::string& folder, const Pairs& changes) {
   const std::string path = folder + "/study.ini";
   std::istringstream in(io::read_file(path, 1 << 20));
   Study study;
@@ -93,17 +107,18 @@ Study load_study(const std::string& folder) {
   require(!study.report.empty(), Exit::config, path, ": [study] names no metrics to report");
   for (const auto& [arm, settings] : arms) {
     study.arms.push_back(arm);
-    for (const std::string& seed : split(seeds, ',')) {
+    for (const int number_of_seed : parse_seeds(seeds, path)) {
+      const std::string seed = std::to_string(number_of_seed);
       StudyRun run;
       run.arm = arm;
-      const auto parsed = parse_real(seed);
-      require(parsed.has_value(), Exit::config, path, ": seed '", seed, "' is no number");
-      run.seed = static_cast<int>(*parsed);
+      run.seed = number_of_seed;
       if (!base.empty()) run.config.read_file(folder + "/" + base);
       for (const auto& [k, v] : settings) run.config.set(k, v, path + " arm " + arm);
       run.config.set("run.seed", seed, path);
+      for (const auto& [k, v] : changes) run.config.set(k, v, "command line");
       Config resolved = run.config;
       for (const std::string& note : resolved.resolve()) fail(Exit::config, "arm ", arm, ": ", note);
+      resolved.set("data.root", "", "not part of a run's name");
       const std::string ini = resolved.ini(false);
       std::string name;
       for (const char c : arm) name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' ? c : '-';

@@ -9,6 +9,8 @@
 
 namespace varion {
 
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
 struct StudyRun {
   std::string arm;  // "ivon" or "optim.lr=0.1, optim.mc_samples=4"
   int seed;
@@ -25,8 +27,10 @@ struct Study {
 
 /// Reads FOLDER/study.ini and checks every configuration. Errors (66, 78).
 ///   [study] question, base (an INI file, relative), seeds = 1,2,3, report = test/acc, test/nll
+///           (seeds may hold ranges: 1-20)
 ///   [cases] NAME = key=value key=value      or   [vary] key = a, b   (the product)
-Study load_study(const std::string& folder);
+/// `changes` are set in every run, above the study's own settings.
+Study load_study(const std::string& folder, const Pairs& changes = {});
 
 /// "running", "done", "diverged", "interrupted", "missing": from the run's status.json.
 std::string run_state(const StudyRun& run);

@@ -56,6 +56,9 @@ int info_command(const std::vector<std::string>&) {
   for (const auto* p : backend::providers())
     std::printf("provider   %s (%s)%s\n", p->name().c_str(), p->description().c_str(),
                 p == &backend::provider() ? ", in use" : "");
+  std::vector<std::string> recipes;
+  for (const auto& [name, ini] : presets()) recipes.push_back(name);
+  std::printf("presets    %s\n", join(recipes).c_str());
   std::printf("models     %s\noptimizers %s\nschedules  %s\ndata sets  %s\n",
               join(Models::of().names()).c_str(), join(Optimizers::of().names()).c_str(),
               join(Schedules::of().names()).c_str(), join(DataSets::of().names()).c_str());

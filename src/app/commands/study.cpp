@@ -9,9 +9,9 @@ namespace varion {
 
 int study_command(const std::vector<std::string>& words) {
   const Arguments a = parse_arguments(words, {"format"});
-  require(a.words.size() == 2, Exit::usage, "use: study plan|run|status|report FOLDER");
+  require(a.words.size() == 2, Exit::usage, "use: study plan|run|status|report FOLDER [section.key=value ...]");
   const std::string& verb = a.words[0];
-  const Study study = load_study(a.words[1]);
+  const Study study = load_study(a.words[1], a.settings);
   if (verb == "plan" || verb == "status") {
     for (const StudyRun& r : study.runs)
       std::printf("%-12s %s\n", run_state(r).c_str(), r.dir.c_str());

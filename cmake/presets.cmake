@@ -1,0 +1,10 @@
+# models/presets/*.ini become a table inside the program, so that an installed binary has them.
+file(GLOB preset_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/models/presets/*.ini)
+set(VARION_PRESET_ENTRIES)
+foreach(file ${preset_files})
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} content)
+  string(APPEND VARION_PRESET_ENTRIES "    {\"${name}\", R\"INI(${content})INI\"},\n")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+endforeach()
+configure_file(${CMAKE_SOURCE_DIR}/cmake/presets.cpp.in ${CMAKE_BINARY_DIR}/generated/presets.cpp @ONLY)

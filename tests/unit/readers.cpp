@@ -1,0 +1,289 @@
+// Data-set readers: what they read, and that everything else is refused with file, offset and reason (I4, I5).
+#include <zlib.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/random.hpp"
+#include "data/dataset.hpp"
+#include "io/commit_file.hpp"
+#include "io/image_files.hpp"
+#include "io/table.hpp"
+#include "support/catch.hpp"
+#include "support/config.hpp"
+#include "train/batch.hpp"
+
+using namespace varion;
+
+namespace {
+const std::string kDir = "readers-test";
+
+std::string put(const std::string& name, const std::string& bytes) {
+  io::make_folder(kDir);
+  io::commit_file(kDir, name, bytes);
+  return kDir + "/" + name;
+}
+
+std::string big_endian(std::uint32_t v) {
+  return {static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8), static_cast<char>(v)};
+}
+
+std::string idx(std::uint32_t magic, const std::vector<std::uint32_t>& dims, size_t values) {
+  std::string s = big_endian(magic);
+  for (const auto d : dims) s += big_endian(d);
+  for (size_t i = 0; i < values; ++i) s += static_cast<char>(i * 7 % 10);
+  return s;
+}
+
+std::string gzipped(const std::string& bytes) {
+  io::make_folder(kDir);
+  const std::string path = kDir + "/packed";
+  gzFile f = gzopen(path.c_str(), "wb");
+  gzwrite(f, bytes.data(), static_cast<unsigned>(bytes.size()));
+  gzclose(f);
+  return io::read_file(path, 1 << 20);
+}
+
+/// The message of the error with this code that `f` must end in.
+template <class F>
+std::string refusal(Exit code, F f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    CHECK(e.code() == code);
+    return e.what();
+  }
+  FAIL("accepted");
+  return "";
+}
+
+void check_refused(const std::string& path, int dims, const std::string& reason) {
+  const std::string why = refusal(Exit::data, [&] { io::read_idx(path, dims); });
+  INFO(why);
+  CHECK(why.find(path) == 0);
+  CHECK(why.find("at byte") != std::string::npos);
+  CHECK(why.find(reason) != std::string::npos);
+}
+}  // namespace
+
+TEST_CASE("IDX files read back, plain and packed") {
+  const std::string bytes = idx(0x803, {3, 4, 5}, 60);
+  for (const std::string& path : {put("plain", bytes), put("packed.gz", gzipped(bytes))}) {
+    const io::IdxArray a = io::read_idx(path, 3);
+    CHECK(a.dims == std::vector<long>{3, 4, 5});
+    REQUIRE(a.values.size() == 60);
+    CHECK(a.values[59] == 59 * 7 % 10);
+  }
+}
+
+TEST_CASE("IDX files that lie are refused") {
+  check_refused(put("a", "\x1f"), 3, "ends inside the magic number");
+  check_refused(put("b", idx(0x01000803, {3, 4, 5}, 60)), 3, "no IDX file");
+  check_refused(put("c", idx(0x0d03, {3, 4, 5}, 60)), 3, "element type 13");
+  check_refused(put("d", idx(0x801, {60}, 60)), 3, "1 dimensions, expected 3");
+  check_refused(put("e", idx(0x803, {3, 0, 5}, 0)), 3, "extent 1 is 0");
+  check_refused(put("f", idx(0x803, {0xffffffffu, 0xffffffffu, 0xffffffffu}, 10)), 3, "more than 4 GiB");
+  check_refused(put("g", idx(0x803, {60000, 28, 28}, 1000)), 3, "1000 of 47040000 bytes");
+  check_refused(put("h", idx(0x803, {3, 4, 5}, 61)), 3, "behind the end");
+  std::string packed = gzipped(idx(0x803, {3, 4, 5}, 60));
+  check_refused(put("i", packed.substr(0, packed.size() - 9)), 3, "");
+  packed[packed.size() - 6] = static_cast<char>(packed[packed.size() - 6] ^ 1);  // its checksum
+  check_refused(put("j", packed), 3, "damaged gzip data");
+  CHECK(refusal(Exit::no_input, [] { io::read_idx(kDir + "/nothing", 3); }).find("nothing") != std::string::npos);
+  CHECK(refusal(Exit::data, [] { io::read_idx(kDir, 3); }).find("not a regular file") != std::string::npos);
+}
+
+TEST_CASE("every truncation of an IDX and of a packed IDX file is refused") {
+  const std::string plain = idx(0x803, {3, 4, 5}, 60), packed = gzipped(plain);
+  for (const std::string& whole : {plain, packed})
+    for (size_t n = 0; n < whole.size(); ++n) {
+      const std::string path = put("short", whole.substr(0, n));
+      INFO(n << " of " << whole.size());
+      refusal(Exit::data, [&] { io::read_idx(path, 3); });
+    }
+}
+
+TEST_CASE("random damage of a header never crashes a reader, and never yields more than the file holds") {
+  const std::string whole = idx(0x803, {3, 4, 5}, 60);
+  const auto key = RandomKey::make(5, Stream::test, 1);
+  for (Index trial = 0; trial < 2000; ++trial) {
+    std::string s = whole;
+    const Words4 w = key.words(trial);
+    s[w.w[0] % 16] = static_cast<char>(w.w[1]);
+    if (w.w[2] & 1) s[w.w[2] / 2 % 16] = static_cast<char>(w.w[3]);
+    try {
+      const io::IdxArray a = io::read_idx(put("fuzzed", s), 3);
+      CHECK(a.values.size() == 60);
+    } catch (const Error& e) {
+      CHECK(e.code() == Exit::data);
+    }
+  }
+}
+
+TEST_CASE("CIFAR files: planes become channels, labels are checked") {
+  std::string bytes;
+  for (int r = 0; r < 2; ++r) {
+    bytes += static_cast<char>(r + 3);
+    for (int i = 0; i < 3072; ++i) bytes += static_cast<char>(i / 1024 * 50 + i % 7);
+  }
+  io::CifarImages images;
+  io::read_cifar(put("ten", bytes), 1, 10, images);
+  CHECK(images.labels == std::vector<std::int32_t>{3, 4});
+  REQUIRE(images.pixels.size() == 6144);
+  CHECK(images.pixels[3 * 5 + 2] == 100 + (2048 + 5) % 7);
+  CHECK(images.pixels[3072 + 3 * 9] == 9 % 7);
+  const auto why = [&](const std::string& b, int labels, int classes) {
+    io::CifarImages into;
+    return refusal(Exit::data, [&] { io::read_cifar(put("bad", b), labels, classes, into); });
+  };
+  CHECK(why(bytes.substr(0, 5000), 1, 10).find("ends inside a record") != std::string::npos);
+  CHECK(why(bytes, 1, 4).find("label 4 of record 1") != std::string::npos);
+  CHECK(why("", 1, 10).find("empty") != std::string::npos);
+  CHECK(why(bytes, 2, 100).find("ends inside a record") != std::string::npos);
+}
+
+TEST_CASE("tables: separators, names, and what is refused with its line") {
+  const io::Table t = io::read_table(put("t", "a;b;c\n1;2.5\t-3e2\n\n 4  5,+6 \r\n"));
+  CHECK(t.rows == 2);
+  CHECK(t.columns == 3);
+  CHECK(t.values == std::vector<double>{1, 2.5, -300, 4, 5, 6});
+  const auto why = [](const std::string& content) {
+    return refusal(Exit::data, [&] { io::read_table(put("bad", content)); });
+  };
+  CHECK(why("1 2\n3\n").find("bad:2: 1 numbers, the rows before have 2") != std::string::npos);
+  CHECK(why("1 2\n3 x\n").find("bad:2: 'x' is no finite number") != std::string::npos);
+  CHECK(why("1 2\n3 nan\n").find("bad:2") != std::string::npos);
+  CHECK(why("1 2\n3 1e999\n").find("bad:2") != std::string::npos);
+  CHECK(why("1 2\n3 0x10\n").find("bad:2") != std::string::npos);
+  CHECK(why("").find("holds no numbers") != std::string::npos);
+  CHECK(why("names only\n").find("holds no numbers") != std::string::npos);
+  CHECK(io::read_indices(put("i", "3\n0\n"), 0, 3) == std::vector<long>{3, 0});
+  const auto index = [](const std::string& content) {
+    return refusal(Exit::data, [&] { io::read_indices(put("bad", content), 0, 3); });
+  };
+  CHECK(index("4\n").find("entry 1 is 4") != std::string::npos);
+  CHECK(index("-1\n").find("entry 1") != std::string::npos);
+  CHECK(index("1.5\n").find("entry 1") != std::string::npos);
+  CHECK(index("1 2\n3 0\n").find("2 x 2") != std::string::npos);
+}
+
+namespace {
+void put_uci(const std::string& test_rows) {
+  put("data.txt", "1 10 0.5\n2 10 1.5\n3 10 2.5\n4 10 9.5\n");
+  put("index_features.txt", "0\n1\n");
+  put("index_target.txt", "2\n");
+  put("n_splits.txt", "2\n");
+  for (const char* k : {"0", "1"}) {
+    put(std::string("index_train_") + k + ".txt", "0\n1\n2\n");
+    put(std::string("index_test_") + k + ".txt", test_rows);
+  }
+}
+}  // namespace
+
+TEST_CASE("UCI tables are standardised by their training rows") {
+  put_uci("3\n");
+  const DataSet d = load_data(config_of({{"data.name", "uci"}, {"data.path", kDir}}));
+  CHECK(d.train.count == 3);
+  CHECK(d.target_scale == Approx(std::sqrt(2. / 3)));
+  CHECK(d.train.x[0] == Approx(-std::sqrt(1.5)));
+  CHECK(d.train.x[1] == 0);  // a constant column
+  CHECK(d.test.x[0] == Approx(2 * std::sqrt(1.5)));
+  CHECK(d.test.targets[0] == Approx(8 / std::sqrt(2. / 3)));
+  put_uci("2\n");
+  CHECK(refusal(Exit::data, [] { load_data(config_of({{"data.name", "uci"}, {"data.path", kDir}})); })
+            .find("row 2 is also a training row") != std::string::npos);
+  put_uci("3\n");
+  CHECK(refusal(Exit::config, [] {
+          load_data(config_of({{"data.name", "uci"}, {"data.path", kDir}, {"data.split", "2"}}));
+        }).find("data.split") != std::string::npos);
+  CHECK(refusal(Exit::config, [] { load_data(config_of({{"data.name", "uci"}})); }).find("data.path") !=
+        std::string::npos);
+}
+
+TEST_CASE("IDX sets whose parts disagree are refused") {
+  put("train-images-idx3-ubyte", idx(0x803, {3, 4, 5}, 60));
+  put("train-labels-idx1-ubyte", idx(0x801, {3}, 3));
+  put("t10k-images-idx3-ubyte", idx(0x803, {2, 4, 5}, 40));
+  put("t10k-labels-idx1-ubyte", idx(0x801, {2}, 2));
+  const auto load = [](const std::string& classes, const std::string& mean) {
+    return load_data(config_of({{"data.name", "idx"}, {"data.path", kDir}, {"data.classes", classes}, {"data.mean", mean}}));
+  };
+  CHECK(load("10", "0.1").train.labels == std::vector<std::int32_t>{0, 7, 4});
+  CHECK(refusal(Exit::data, [&] { load("7", "0.1"); }).find("label 1 is 7") != std::string::npos);
+  CHECK(refusal(Exit::config, [&] { load("10", "0.1,0.2"); }).find("data.mean") != std::string::npos);
+  put("t10k-labels-idx1-ubyte", idx(0x801, {3}, 3));
+  CHECK(refusal(Exit::data, [&] { load("10", "0.1"); }).find("2 images, but") != std::string::npos);
+}
+
+TEST_CASE("a validation set is held out, the same for the same seed") {
+  const auto load = [](const std::string& seed, const std::string& held) {
+    return load_data(config_of({{"data.name", "moons"}, {"run.seed", seed}, {"data.val_size", held}}));
+  };
+  const DataSet all = load("1", "0"), a = load("1", "100"), b = load("1", "100"), c = load("2", "100");
+  CHECK(a.train.count == 300);
+  CHECK(a.validation.count == 100);
+  CHECK(a.validation.x == b.validation.x);
+  CHECK(a.validation.x != c.validation.x);
+  std::vector<float> joined = a.train.x, whole = all.train.x;
+  joined.insert(joined.end(), a.validation.x.begin(), a.validation.x.end());
+  std::sort(joined.begin(), joined.end());
+  std::sort(whole.begin(), whole.end());
+  CHECK(joined == whole);
+  CHECK(refusal(Exit::config, [&] { load("1", "400"); }).find("leaves nothing") != std::string::npos);
+}
+
+TEST_CASE("batches: every example once an epoch, images mirrored and shifted, normalised from bytes") {
+  Examples e;
+  e.example = {3, 4, 2};
+  e.count = 7;
+  for (int i = 0; i < 7 * 24; ++i) e.pixels.push_back(static_cast<std::uint8_t>(i + 1));
+  for (int i = 0; i < 7; ++i) e.labels.push_back(i);
+  e.pixel_mean = {0.5f, 0.25f};
+  e.pixel_std = {0.25f, 0.5f};
+  const Exec exec;
+  const DeviceExamples device(exec, e);
+  const auto host = [](const auto& v) { return Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v); };
+  const Vec x("varion::test::x", 5 * 24);
+  const IntVec labels("varion::test::labels", 5);
+
+  const BatchPlan plain(5, false, 0);
+  plain.in_order(exec, 5, 7);
+  plain.gather(exec, device, x);
+  plain.gather_labels(exec, device, labels);
+  CHECK(host(labels)(0) == 5);
+  CHECK(host(labels)(1) == 6);
+  CHECK(host(labels)(4) == 6);  // the last one, repeated
+  CHECK(host(x)(0) == Approx((121 / 255. - 0.5) / 0.25));
+  CHECK(host(x)(1) == Approx((122 / 255. - 0.25) / 0.5));
+
+  std::vector<int> seen(7, 0);
+  bool mirrored = false, shifted = false;
+  const BatchPlan plan(5, true, 1);
+  for (std::uint64_t first = 0; first < 35; first += 5) {  // five epochs
+    plan.shuffled(exec, 9, first, 7);
+    plan.gather(exec, device, x);
+    plan.gather_labels(exec, device, labels);
+    const auto hx = host(x);
+    const auto hl = host(labels);
+    const auto placed = host(plan.placed);
+    for (int i = 0; i < 5; ++i) {
+      ++seen[static_cast<size_t>(hl(i))];
+      const int dy = (placed(i) >> 16) - 1, dx = (placed(i) >> 1 & 0x7fff) - 1, flip = placed(i) & 1;
+      mirrored = mirrored || flip;
+      shifted = shifted || dy != 0;
+      for (int row = 0; row < 3; ++row)
+        for (int column = 0; column < 4; ++column)
+          for (int k = 0; k < 2; ++k) {
+            const int y = row + dy, at = column + dx;
+            double p = 0;
+            if (y >= 0 && y < 3 && at >= 0 && at < 4)
+              p = e.pixels[static_cast<size_t>(((hl(i) * 3 + y) * 4 + (flip ? 3 - at : at)) * 2 + k)];
+            const double mean = k == 0 ? 0.5 : 0.25, sd = k == 0 ? 0.25 : 0.5;
+            CHECK(hx(((i * 3 + row) * 4 + column) * 2 + k) == Approx((p / 255 - mean) / sd).margin(1e-5));
+          }
+    }
+  }
+  CHECK(seen == std::vector<int>(7, 5));
+  CHECK(mirrored);
+  CHECK(shifted);
+}
