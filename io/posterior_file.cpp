@@ -1,11 +1,13 @@
 #include "io/posterior_file.hpp"
 
 #include <hdf5.h>
+#include <hdf5_hl.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <random>
 
 #include "build_info.hpp"
 #include "core/error.hpp"
@@ -97,8 +99,35 @@ void put_tensors(hid_t where, const PosteriorFile& p, const std::vector<float>& 
       put_number(set, "offset", static_cast<double>(t.offset));
       put_text(set, "layer", t.name.substr(0, t.name.rfind('.')));
       put_text(set, "kind", t.name.substr(t.name.rfind('.') + 1));
+      const char* const labels[] = {"out", "in", "kh", "kw"};
+      for (unsigned k = 0; k < t.shape.size() && k < 4; ++k)
+        ensure(H5DSset_label(set, k, labels[k]) >= 0, "HDF5 dimension label of ", t.name);
     }
   }
+}
+
+/// Columns over one dimension scale `scale`, which has been written.
+void put_columns(hid_t where, const std::string& scale, const std::map<std::string, std::vector<double>>& columns) {
+  const Handle along(H5Dopen2(where, scale.c_str(), H5P_DEFAULT), H5Dclose, "dataset " + scale);
+  ensure(H5DSset_scale(along, scale.c_str()) >= 0, "HDF5 dimension scale ", scale);
+  for (const auto& [name, column] : columns) {
+    if (name == scale) continue;
+    put_array(where, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, {static_cast<long>(column.size())}, column.data());
+    const Handle set(H5Dopen2(where, name.c_str(), H5P_DEFAULT), H5Dclose, "dataset " + name);
+    ensure(H5DSattach_scale(set, along, 0) >= 0, "HDF5 dimension scale of ", name);
+  }
+}
+
+/// Strings of one fixed length, padded with zeros.
+void put_strings(hid_t where, const std::string& name, const std::vector<std::string>& values) {
+  size_t width = 1;
+  for (const std::string& v : values) width = std::max(width, v.size());
+  std::string packed;
+  for (const std::string& v : values) packed += v + std::string(width - v.size(), '\0');
+  const Handle type(H5Tcopy(H5T_C_S1), H5Tclose, "string type");
+  H5Tset_size(type, width);
+  H5Tset_strpad(type, H5T_STR_NULLPAD);
+  put_array(where, name, type, type, {static_cast<long>(values.size())}, packed.data());
 }
 
 std::string get_text(hid_t where, const std::string& name, const std::string& file) {
@@ -178,6 +207,17 @@ std::vector<long> get_array(hid_t where, const std::string& name, hid_t type, st
 }
 }  // namespace
 
+std::string new_uuid() {
+  std::random_device source;
+  std::string out;
+  for (int i = 0; i < 32; ++i) {
+    const unsigned r = source() & 15u;
+    if (i == 8 || i == 12 || i == 16 || i == 20) out += '-';
+    out += "0123456789abcdef"[i == 12 ? 4u : i == 16 ? (r & 3u) | 8u : r];
+  }
+  return out;
+}
+
 std::string encode_posterior(const PosteriorFile& p) {
   quiet();
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "property list");
@@ -221,10 +261,19 @@ std::string encode_posterior(const PosteriorFile& p) {
   texts("data", p.data);
   {
     const Handle g(new_group(file, "history"), H5Gclose, "history");
-    for (const auto& [name, column] : p.history)
-      if (!column.empty())
-        put_array(g, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, {static_cast<long>(column.size())},
-                  column.data());
+    const auto step = p.history.find("step");
+    if (step != p.history.end() && !step->second.empty()) {
+      put_array(g, "step", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, {static_cast<long>(step->second.size())},
+                step->second.data());
+      put_columns(g, "step", p.history);
+    }
+  }
+  if (!p.layers.empty()) {
+    const Handle g(new_group(file, "layers"), H5Gclose, "layers");
+    std::vector<std::string> names;
+    for (const TensorInfo& t : p.tensors) names.push_back(t.name);
+    put_strings(g, "name", names);
+    put_columns(g, "name", p.layers);
   }
   ensure(H5Fflush(file, H5F_SCOPE_LOCAL) >= 0, "HDF5 flush");
   const ssize_t size = H5Fget_file_image(file, nullptr, 0);

@@ -27,8 +27,12 @@ struct PosteriorFile {
   std::string optimizer;
   std::map<std::string, double> optim;
   long step = 0;
-  std::map<std::string, std::vector<double>> history;  // columns of equal length
+  std::map<std::string, std::vector<double>> history;  // columns of equal length, `step` among them
+  std::map<std::string, std::vector<double>> layers;   // a number a tensor, in their order; not read back
 };
+
+/// A random version-4 UUID.
+std::string new_uuid();
 
 /// The bytes of the file.
 std::string encode_posterior(const PosteriorFile& p);

@@ -1,6 +1,10 @@
 #include "train/checkpoint.hpp"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
+#include <ctime>
 
 #include "core/error.hpp"
 
@@ -14,6 +18,56 @@ std::vector<float> to_host(const Vec& v) {
 void resolve_ess(Config& config, const DataSet& data) {
   if (config.has("optim.ess") && config.text("optim.ess") == "auto")
     config.set("optim.ess", std::to_string(data.train.count), "auto: training examples");
+}
+
+namespace {
+std::string now_utc() {
+  const std::time_t t = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&t, &parts);
+  char s[32];
+  std::strftime(s, sizeof s, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return s;
+}
+
+std::string host_name() {
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  return host;
+}
+
+/// Sizes and quantiles of every tensor, for people who look into the file.
+std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& f) {
+  std::map<std::string, std::vector<double>> out;
+  const std::vector<float>* hess = nullptr;
+  for (const auto& [name, flat] : f.states)
+    if (name == "hess") hess = &flat;
+  for (const io::TensorInfo& t : f.tensors) {
+    double size = 0;
+    for (long i = t.offset; i < t.offset + t.size; ++i) size += std::abs(static_cast<double>(f.mean[static_cast<size_t>(i)]));
+    out["numel"].push_back(static_cast<double>(t.size));
+    out["mean_abs"].push_back(size / static_cast<double>(t.size));
+    if (hess == nullptr) continue;
+    const auto q = quantiles({hess->begin() + t.offset, hess->begin() + t.offset + t.size});
+    const double decay = f.optim.at(t.shape.size() >= 2 ? "weight_decay" : "weight_decay_1d");
+    out["hess_p05"].push_back(q[0]);
+    out["hess_median"].push_back(q[1]);
+    out["hess_p95"].push_back(q[2]);
+    out["sigma_median"].push_back(1 / std::sqrt(f.optim.at("ess") * (q[1] + decay)));
+  }
+  return out;
+}
+}  // namespace
+
+std::array<double, 3> quantiles(std::vector<float> v) {
+  std::array<double, 3> out{};
+  const double share[3] = {0.05, 0.5, 0.95};
+  for (size_t k = 0; k < 3; ++k) {
+    const auto at = v.begin() + static_cast<long>(share[k] * static_cast<double>(v.size() - 1));
+    std::nth_element(v.begin(), at, v.end());
+    out[k] = static_cast<double>(*at);
+  }
+  return out;
 }
 
 io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config,
@@ -36,7 +90,13 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
   f.optimizer = optimizer.name();
   for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;
   f.step = static_cast<long>(at.step);
-  f.root = {{"kind", "checkpoint"}, {"run_name", config.text("run.name")}};
+  f.root = {{"kind", "checkpoint"},
+            {"run_name", config.text("run.name")},
+            {"date", now_utc()},
+            {"machine", host_name()},
+            {"uuid", io::new_uuid()},
+            {"parent_uuid", at.parent_uuid}};
+  f.layers = layer_table(f);
   f.model = {{"name", config.text("model.name")},
              {"n_params", std::to_string(layout.size())},
              {"config_ini", config.ini(false)},

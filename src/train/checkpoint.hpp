@@ -1,6 +1,7 @@
 // Between a run and its posterior files.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 
@@ -15,6 +16,7 @@ struct RunPosition {
   std::uint64_t step = 0, samples = 0;  // steps done, training examples seen
   RecordMark records;
   double nonpositive = 0;  // refused or floored Hessian updates so far
+  std::string parent_uuid;  // of the checkpoint the run continued from
   std::string best;        // smallest value of checkpoint.best so far, empty before the first
 };
 
@@ -40,6 +42,9 @@ struct Restored {
 };
 std::unique_ptr<Restored> restore(const std::string& path,
                                   const std::vector<std::pair<std::string, std::string>>& changes);
+
+/// 5 %, 50 % and 95 % points of at least one number.
+std::array<double, 3> quantiles(std::vector<float> v);
 
 /// The numbers of a device vector, on the host.
 std::vector<float> to_host(const Vec& v);

@@ -117,18 +117,6 @@ std::vector<std::string> compare(const Config& now, const io::PosteriorFile& f, 
   return notes;
 }
 
-/// 5 %, 50 % and 95 % points.
-std::array<double, 3> quantiles(std::vector<float> v) {
-  std::array<double, 3> out{};
-  const double share[3] = {0.05, 0.5, 0.95};
-  for (size_t k = 0; k < 3; ++k) {
-    const auto at = v.begin() + static_cast<long>(share[k] * static_cast<double>(v.size() - 1));
-    std::nth_element(v.begin(), at, v.end());
-    out[k] = static_cast<double>(*at);
-  }
-  return out;
-}
-
 std::string number(double v) {
   char s[32];
   std::snprintf(s, sizeof s, "%.4g", v);
@@ -204,6 +192,8 @@ class Run {
       notes = compare(config_, f, newest);
       from_file(f, newest, layout_, optimizer_, data_);
       at_ = position_of(f, newest);
+      const auto uuid = f.root.find("uuid");
+      if (uuid != f.root.end()) at_.parent_uuid = uuid->second;
       if (is_finished()) return true;
       folder_.resume(at_.records, at_.step);
       io::remove_file(dir + "/DONE");
