@@ -18,6 +18,37 @@ struct NewtonOptions {
 struct NewtonGroup {
   Real decay, ess;
 };
+struct NewtonStep {
+  Real decay, ess, beta1, keep1, rho, unbias, rate, clip, floor;
+  bool gradsq, correct;
+};
+
+/// One step of one weight. `curvature` is the mean over samples of noise times gradient, or of the squared gradient.
+// h is stored, s = h + delta is what must stay positive. s' = (s + t^2/s)/2 >= s/2 in exact arithmetic and > 0 in
+// float; the floor keeps the rounding of h' = s' - delta, an ulp of delta, small against s' (docs/equations.md).
+KOKKOS_INLINE_FUNCTION void newton_step(const NewtonStep& c, Real grad, Real curvature, Real& mean, Real& hess,
+                                        Real& momentum, double& nonfinite, double& nonpositive) {
+  const Real s = hess + c.decay;
+  const Real estimate = c.gradsq ? c.ess * curvature : std::sqrt(c.ess * s) * curvature;
+  Real t = s + c.rho * (estimate - hess);
+  if (c.correct) {
+    t = Real(0.5) * (s + t * (t / s));
+    if (t < c.floor) nonpositive += 1;
+    t = t < c.floor ? c.floor : t;
+  } else if (!(t > 0)) {
+    nonpositive += 1;  // VON: the precision would not be one; the entry keeps its old value
+    t = s;
+  }
+  const Real h = t - c.decay;
+  const Real m = c.beta1 * momentum + c.keep1 * grad;
+  Real direction = (m * c.unbias + c.decay * mean) / (h + c.decay);
+  direction = direction > c.clip ? c.clip : direction < -c.clip ? -c.clip : direction;
+  const Real w = mean - c.rate * direction;
+  hess = h;
+  momentum = m;
+  mean = w;
+  nonfinite += not_finite(w + h);
+}
 
 class Newton final : public Optimizer {
  public:
@@ -26,8 +57,6 @@ class Newton final : public Optimizer {
     const auto n = static_cast<size_t>(layout.size());
     hess_ = Vec("varion::optim::hess", n);
     momentum_ = Vec("varion::optim::momentum", n);
-    grad_ = Vec("varion::optim::gradient", n);
-    curvature_ = Vec("varion::optim::curvature", n);
   }
 
   void start(const Exec& exec) override {
@@ -43,11 +72,23 @@ class Newton final : public Optimizer {
   }
 
   void collect(const Exec& exec, int sample, const Noise& noise, ConstVec gradient) override {
+    if (grad_.extent(0) == 0) {  // never with one sample a step: `finish` needs no running means
+      grad_ = Vec("varion::optim::gradient", hess_.extent(0));
+      curvature_ = Vec("varion::optim::curvature", hess_.extent(0));
+    }
     for (const GroupRange& g : layout_.groups()) collect_range(exec, sample, noise, g, gradient);
   }
 
   void update(const Exec& exec, std::uint64_t step, double lr) override {
     for (const GroupRange& g : layout_.groups()) update_range(exec, step, lr, g);
+  }
+
+  void finish(const Exec& exec, int sample, const Noise& noise, ConstVec gradient, std::uint64_t step, double lr,
+              const Noise& next, Vec weights) override {
+    if (sample > 0 || next.given.extent(0) > 0)
+      return Optimizer::finish(exec, sample, noise, gradient, step, lr, next, weights);
+    for (const GroupRange& g : layout_.groups())
+      finish_range(exec, noise, gradient, step_constants(step, lr, g.group), next, g, weights);
   }
 
   Vec sigma(const Exec& exec) const override {
@@ -134,52 +175,76 @@ class Newton final : public Optimizer {
         });
   }
 
-  /// One step, one pass: reads gradient, curvature, mean, hess, momentum; writes the last three:
+  /// What one step needs besides the vectors.
+  NewtonStep step_constants(std::uint64_t step, double lr, int group) const {
+    NewtonStep c;
+    c.decay = static_cast<Real>(o_.weight_decay[group]);
+    c.ess = static_cast<Real>(o_.ess);
+    c.beta1 = static_cast<Real>(o_.beta1);
+    c.keep1 = static_cast<Real>(1 - o_.beta1);
+    c.rho = static_cast<Real>(1 - o_.beta2);
+    c.unbias = static_cast<Real>(o_.debias ? 1 / (1 - std::pow(o_.beta1, static_cast<double>(step))) : 1);
+    c.rate = static_cast<Real>(lr * (o_.rescale_lr ? o_.hess_init + o_.weight_decay[group] : 1));
+    c.clip = static_cast<Real>(std::min(o_.clip_radius, 1e30));
+    c.floor = c.decay * Real(0x1p-14);
+    c.gradsq = o_.gradsq;
+    c.correct = o_.correct;
+    return c;
+  }
+
+  /// The step after several samples: reads gradient, curvature, mean, hess, momentum; writes the last three:
   /// 32 bytes per parameter.
   void update_range(const Exec& exec, std::uint64_t step, double lr, const GroupRange& g) const {
     const Vec mean = mean_, hess = hess_, momentum = momentum_;
     const ConstVec grad = grad_, curvature = curvature_;
-    const NewtonGroup c = constants(g.group);
-    const bool gradsq = o_.gradsq, correct = o_.correct;
-    const Real beta1 = static_cast<Real>(o_.beta1), keep1 = static_cast<Real>(1 - o_.beta1);
-    const Real rho = static_cast<Real>(1 - o_.beta2);
-    const Real unbias = static_cast<Real>(
-        o_.debias ? 1 / (1 - std::pow(o_.beta1, static_cast<double>(step))) : 1);
-    const Real rate = static_cast<Real>(
-        lr * (o_.rescale_lr ? o_.hess_init + o_.weight_decay[g.group] : 1));
-    const Real clip = static_cast<Real>(std::min(o_.clip_radius, 1e30));
-    // h is stored, s = h + delta is what must stay positive. s' = (s + t^2/s)/2 >= s/2 in exact
-    // arithmetic and > 0 in float; the floor keeps the rounding of h' = s' - delta, which is an ulp of
-    // delta, small against s' (docs/equations.md).
-    const Real floor = c.decay * Real(0x1p-14);
-    const auto report = report_;
+    const NewtonStep c = step_constants(step, lr, g.group);
     double bad = 0, refused = 0;
     Kokkos::parallel_reduce(
         "varion::newton::update", Range(exec, g.begin, g.end),
         KOKKOS_LAMBDA(const Index i, double& nonfinite, double& nonpositive) {
-          const Real s = hess(i) + c.decay;
-          const Real estimate =
-              gradsq ? c.ess * curvature(i) : std::sqrt(c.ess * s) * curvature(i);
-          Real t = s + rho * (estimate - hess(i));
-          if (correct) {
-            t = Real(0.5) * (s + t * (t / s));
-            if (t < floor) nonpositive += 1;
-            t = t < floor ? floor : t;
-          } else if (!(t > 0)) {
-            nonpositive += 1;  // VON: the precision would not be one; the entry keeps its old value
-            t = s;
-          }
-          const Real h = t - c.decay;
-          const Real m = beta1 * momentum(i) + keep1 * grad(i);
-          Real direction = (m * unbias + c.decay * mean(i)) / (h + c.decay);
-          direction = direction > clip ? clip : direction < -clip ? -clip : direction;
-          const Real w = mean(i) - rate * direction;
-          hess(i) = h;
-          momentum(i) = m;
-          mean(i) = w;
-          nonfinite += not_finite(w + h);
+          newton_step(c, grad(i), curvature(i), mean(i), hess(i), momentum(i), nonfinite, nonpositive);
         },
         bad, refused);
+    add_report(exec, bad, refused);
+  }
+
+  /// The whole step with one sample: takes in its gradient (its noise drawn again), updates, and writes the next
+  /// step's weights. Reads gradient, mean, hess, momentum; writes mean, hess, momentum, weights: 32 bytes per
+  /// parameter.
+  void finish_range(const Exec& exec, const Noise& noise, ConstVec gradient, const NewtonStep& c, const Noise& next,
+                    const GroupRange& g, Vec weights) const {
+    const Vec mean = mean_, hess = hess_, momentum = momentum_;
+    const ConstVec given = noise.given;
+    const RandomKey key = noise.key, next_key = next.key;
+    const Index begin = g.begin, end = g.end;
+    double bad = 0, refused = 0;
+    Kokkos::parallel_reduce(
+        "varion::newton::finish", Range(exec, begin / kNoiseBlock, (end - 1) / kNoiseBlock + 1),
+        KOKKOS_LAMBDA(const Index b, double& nonfinite, double& nonpositive) {
+          const Index base = b * kNoiseBlock;
+          const Index lo = base < begin ? begin : base;
+          const Index hi = base + kNoiseBlock < end ? base + kNoiseBlock : end;
+          Real eps[kNoiseBlock] = {};
+          if (given.extent(0) != 0) {
+            for (Index i = lo; i < hi; ++i) eps[i - base] = given(i);
+          } else if (!c.gradsq) {
+            normal_block(key, base, eps);
+          }
+          for (Index i = lo; i < hi; ++i) {
+            const Real d = gradient(i);
+            newton_step(c, d, c.gradsq ? d * d : d * eps[i - base], mean(i), hess(i), momentum(i), nonfinite,
+                        nonpositive);
+          }
+          normal_block(next_key, base, eps);
+          for (Index i = lo; i < hi; ++i)
+            weights(i) = mean(i) + eps[i - base] / std::sqrt(c.ess * (hess(i) + c.decay));
+        },
+        bad, refused);
+    add_report(exec, bad, refused);
+  }
+
+  void add_report(const Exec& exec, double bad, double refused) const {
+    const auto report = report_;
     Kokkos::parallel_for(
         "varion::newton::report", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
           report(0) += bad;
@@ -190,7 +255,7 @@ class Newton final : public Optimizer {
  private:
   NewtonOptions o_;
   Vec hess_, momentum_;     // [P] state
-  Vec grad_, curvature_;  // [P] running means over the step's samples
+  Vec grad_, curvature_;    // [P] running means over the step's samples
 };
 
 namespace {

@@ -48,10 +48,20 @@ class Optimizer {
   virtual void start(const Exec&) = 0;
   /// Writes the weights at which sample `sample` of this step's gradient is taken.
   virtual void perturb(const Exec&, const Noise&, Vec weights) const = 0;
-  /// Takes in the gradient of the mean loss at those weights; samples come in order 0, 1, ...
+  /// Takes in the gradient of the mean loss at those weights; samples come in order 0, 1, ... The vector of the
+  /// last sample stays untouched until `update`.
   virtual void collect(const Exec&, int sample, const Noise&, ConstVec gradient) = 0;
   /// One step on the samples collected. `step` counts from 1, `lr` is the schedule's value.
   virtual void update(const Exec&, std::uint64_t step, double lr) = 0;
+
+  /// collect of the last sample, update, and the next step's perturb: what a fused kernel does in one pass.
+  /// The same bits as the three calls.
+  virtual void finish(const Exec& exec, int sample, const Noise& noise, ConstVec gradient, std::uint64_t step,
+                      double lr, const Noise& next, Vec weights) {
+    collect(exec, sample, noise, gradient);
+    update(exec, step, lr);
+    perturb(exec, next, weights);
+  }
 
   virtual int samples_per_step() const { return 1; }
   virtual bool is_variational() const { return false; }

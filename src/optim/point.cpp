@@ -9,19 +9,15 @@ namespace varion {
 class PointEstimate : public Optimizer {
  public:
   PointEstimate(const Layout& layout, const std::string& name, double decay)
-      : Optimizer(layout, name), decay_(static_cast<Real>(decay)) {
-    gradient_ = Vec("varion::optim::gradient", static_cast<size_t>(layout.size()));
-  }
+      : Optimizer(layout, name), decay_(static_cast<Real>(decay)) {}
   void perturb(const Exec& exec, const Noise&, Vec weights) const override {
     Kokkos::deep_copy(exec, weights, mean_);
   }
-  void collect(const Exec& exec, int, const Noise&, ConstVec gradient) override {
-    Kokkos::deep_copy(exec, gradient_, gradient);
-  }
+  void collect(const Exec&, int, const Noise&, ConstVec gradient) override { gradient_ = gradient; }
 
  protected:
   Real decay_;
-  Vec gradient_;
+  ConstVec gradient_;  // the caller's: one sample a step, read before the next backward overwrites it
 };
 
 class AdamW final : public PointEstimate {

@@ -53,13 +53,20 @@ std::map<std::string, double> replay_trace(const std::string& path) {
   const auto optimizer = Optimizers::of().find(name).make(layout, config);
   Kokkos::deep_copy(optimizer->mean(), device_vector(t.at("mean0"), size));
   optimizer->start(exec);
+  const Vec weights("varion::trace::weights", static_cast<size_t>(size));
   std::map<std::string, double> errors;
   const auto& after = t.at("after");
   for (size_t step = 0; step < after.size(); ++step) {
-    for (size_t s = 0; s < t.at("gradient")[step].size(); ++s)
-      optimizer->collect(exec, static_cast<int>(s), {{}, device_vector(t.at("noise")[step][s], size)},
-                         device_vector(t.at("gradient")[step][s], size));
-    optimizer->update(exec, step + 1, t.at("lr")[step].get<double>());
+    const size_t samples = t.at("gradient")[step].size();
+    for (size_t s = 0; s < samples; ++s) {
+      const Noise noise{{}, device_vector(t.at("noise")[step][s], size)};
+      const Vec gradient = device_vector(t.at("gradient")[step][s], size);
+      if (s + 1 < samples)
+        optimizer->collect(exec, static_cast<int>(s), noise, gradient);
+      else
+        optimizer->finish(exec, static_cast<int>(s), noise, gradient, step + 1, t.at("lr")[step].get<double>(), {},
+                          weights);
+    }
     for (const StateVector& state : optimizer->state()) {
       if (!after[step].contains(state.name)) continue;
       const auto& expected = after[step][state.name];

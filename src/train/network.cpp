@@ -147,6 +147,12 @@ double norm_of(const Exec& exec, ConstVec v) {
   return std::sqrt(sum);
 }
 
+void scale_gradient(const Exec& exec, Vec g, Real factor) {
+  Kokkos::parallel_for(
+      "varion::train::clip", Range(exec, 0, static_cast<Index>(g.extent(0))),
+      KOKKOS_LAMBDA(const Index i) { g(i) *= factor; });
+}
+
 void Trainer::fill_batch(std::uint64_t first) {
   plan_.shuffled(exec_, seed_, first, train_.count);
   plan_.gather(exec_, train_, replay_.value(net_.x));
@@ -159,31 +165,32 @@ void Trainer::fill_batch(std::uint64_t first) {
 double Trainer::step(std::uint64_t step, std::uint64_t first, double lr) {
   const Region region("step");
   const int samples = optimizer_->samples_per_step();
+  const auto noise_of = [&](std::uint64_t at, int sample) {
+    return Noise{RandomKey::make(seed_, Stream::train_noise, at, static_cast<std::uint64_t>(sample)), {}};
+  };
   double loss = 0;
   fill_batch(first);
   for (int s = 0; s < samples; ++s) {
-    const auto sample = static_cast<std::uint64_t>(s);
-    const Noise noise{RandomKey::make(seed_, Stream::train_noise, step, sample), {}};
-    optimizer_->perturb(exec_, noise, weights_);
-    replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, sample);
+    const Noise noise = noise_of(step, s);
+    // The last step has left the first sample's weights, unless the run begins here.
+    if (s > 0 || perturbed_ != step) optimizer_->perturb(exec_, noise, weights_);
+    replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(s));
     replay_.forward();
     replay_.backward(net_.loss);
     norm_ = norm_of(exec_, gradient_);
-    if (clip_ > 0 && norm_ > clip_) {
-      const Real scale = static_cast<Real>(clip_ / norm_);
-      const Vec g = gradient_;
-      Kokkos::parallel_for(
-          "varion::train::clip", Range(exec_, 0, static_cast<Index>(g.extent(0))),
-          KOKKOS_LAMBDA(const Index i) { g(i) *= scale; });
-    }
-    optimizer_->collect(exec_, s, noise, gradient_);
+    if (clip_ > 0 && norm_ > clip_) scale_gradient(exec_, gradient_, static_cast<Real>(clip_ / norm_));
     Real value = 0;
     Kokkos::deep_copy(exec_, Kokkos::View<Real, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(&value),
                       Kokkos::subview(replay_.value(net_.loss), 0));
     exec_.fence();  // the host reads the loss
     loss += static_cast<double>(value) / samples;
+    if (s + 1 < samples) {
+      optimizer_->collect(exec_, s, noise, gradient_);
+    } else {
+      optimizer_->finish(exec_, s, noise, gradient_, step, lr, noise_of(step + 1, 0), weights_);
+      perturbed_ = step + 1;
+    }
   }
-  optimizer_->update(exec_, step, lr);
   return loss;
 }
 

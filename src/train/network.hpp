@@ -73,6 +73,7 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   Replay replay_;
   Vec weights_, gradient_;
+  std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
   double clip_, norm_ = 0;
 };
 

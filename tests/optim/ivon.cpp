@@ -94,3 +94,44 @@ TEST_CASE("IVON's precision stays positive whatever the gradient; VON counts its
       if (name == "von") CHECK(refused > 0);
     }
 }
+
+TEST_CASE("the fused step has the bits of collect, update and perturb") {
+  const Index n = 1003;  // no multiple of a noise block, two groups
+  for (const std::string options : {"name = ivon\n", "name = von\n", "name = ivon\nhess_approx = gradsq\n",
+                                    "name = ivon\nmc_samples = 3\n", "name = adamw\n", "name = sgd\n"}) {
+    Layout layout;
+    layout.add("w", {10, 100}, {Init::Kind::uniform, Real(0.5)});
+    layout.add("b", {3}, {Init::Kind::uniform, Real(0.5)});
+    layout.finish();
+    std::string ini = "[optim]\n" + options;
+    if (options.find("von") != std::string::npos) ini += "ess = 50\nweight_decay_1d = 0.5\nbeta2 = 0.99\n";
+    const auto a = make(layout, ini), b = make(layout, ini);
+    const Exec exec;
+    const Vec wa("varion::test::wa", static_cast<size_t>(n)), wb("varion::test::wb", static_cast<size_t>(n));
+    const auto noise = [](std::uint64_t step, int sample) {
+      return Noise{RandomKey::make(5, Stream::test, step, static_cast<std::uint64_t>(sample)), {}};
+    };
+    for (const auto& o : {a.get(), b.get()}) {
+      layout.initialise(exec, 3, o->mean());
+      o->start(exec);
+    }
+    for (std::uint64_t step = 1; step < 5; ++step) {
+      const int samples = a->samples_per_step();
+      for (int s = 0; s < samples; ++s) {
+        const Vec g("varion::test::g", static_cast<size_t>(n));
+        fill_normal(exec, RandomKey::make(6, Stream::test, step, static_cast<std::uint64_t>(s)), g);
+        a->collect(exec, s, noise(step, s), g);
+        if (s + 1 < samples) {
+          b->collect(exec, s, noise(step, s), g);
+        } else {
+          a->update(exec, step, 0.1);
+          a->perturb(exec, noise(step + 1, 0), wa);
+          b->finish(exec, s, noise(step, s), g, step, 0.1, noise(step + 1, 0), wb);
+        }
+      }
+      INFO(options);
+      CHECK(host(wa) == host(wb));
+      for (size_t k = 0; k < a->state().size(); ++k) CHECK(host(a->state()[k].data) == host(b->state()[k].data));
+    }
+  }
+}
