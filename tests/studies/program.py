@@ -1,5 +1,5 @@
 """The program as a user meets it: exit codes, one-line errors, resume by signal, h5py, a small study."""
-import os, shutil, signal, subprocess, sys, time
+import os, re, resource, shutil, signal, struct, subprocess, sys, time
 
 try:
     import h5py
@@ -44,11 +44,13 @@ run("evaluate", "--bogus=1", code=64)
 run("train", *small, "run.name=whole")
 run("train", *small, "run.name=part", "train.stop_after=11", code=75)
 run("train", *small, "run.name=part", "run.resume=must")
-long = ["data.name=moons", "model.sizes=8", "train.steps=4000", "eval.samples=2", "eval.every=0st", "checkpoint.every=0st"]
+long = ["data.name=moons", "model.sizes=8", "train.steps=20000", "eval.samples=2", "eval.every=0st", "checkpoint.every=0st"]
 p = subprocess.Popen([VARION, "train", *long, "run.name=signal"], cwd=work, stdout=subprocess.DEVNULL)
-time.sleep(0.4)
+records = f"{work}/runs/signal/metrics.jsonl"
+while p.poll() is None and not (os.path.exists(records) and os.path.getsize(records) > 0):
+    time.sleep(0.005)
 p.send_signal(signal.SIGUSR1)
-assert p.wait(60) in (75, 0)
+assert p.wait(60) == 75
 run("train", *long, "run.name=signal")
 run("train", *long, "run.name=nosignal")
 for one, two in (("whole", "part"), ("signal", "nosignal")):
@@ -60,14 +62,59 @@ for one, two in (("whole", "part"), ("signal", "nosignal")):
             assert (a[group][name][()] == b[group][name][()]).all(), (group, name)
     assert a.attrs["format"] == "varion-posterior" and a.attrs["complete"] == "true"
     assert a["optim"].attrs["step"] == b["optim"].attrs["step"]
-steps = [line.split('"step":')[1].rstrip("}\n") for line in open(f"{work}/runs/signal/metrics.jsonl")]
-assert len([s for s in steps if s == "4000"]) <= 2 and len(steps) == len(open(f"{work}/runs/nosignal/metrics.jsonl").readlines())
+untimed = lambda n: [re.sub(r'"seconds_per_step":[^,]*,', "", line) for line in open(f"{work}/runs/{n}/metrics.jsonl")]
+assert untimed("signal") == untimed("nosignal") and len(untimed("signal")) > 400
+assert "finished before" in run("train", *long, "run.name=signal")
+assert "seconds_per_step" in open(f"{work}/runs/signal/metrics.csv").readline()
 assert not [f for _, _, files in os.walk(work) for f in files if f.endswith(".tmp")]
+
+# The file in h5py: identity, tables with their scales, dimension labels.
+f = h5py.File(f"{work}/runs/signal/final.h5", "r")
+assert f.attrs["kind"] == "posterior" and len(f.attrs["uuid"]) == 36 and len(f.attrs["parent_uuid"]) == 36
+assert f["history/train_loss"].shape == f["history/step"].shape == (400,)
+assert f["history/train_loss"].dims[0][0] == f["history/step"]
+assert list(f["layers/name"][()]) == [n.encode() for n in f["params"]]
+assert f["layers/hess_median"].dims[0][0] == f["layers/name"]
+assert [d.label for d in f["params/layers.0.weight"].dims] == ["out", "in"]
+assert f["data"].attrs["position"] == str(20000 * 50) and "env_json" in f["model"].attrs
+
+# Bad data files: one line with file, offset and reason; a header's lie costs no memory.
+os.makedirs(work + "/lies")
+for name, dims in (("train-images-idx3-ubyte", (60000, 200, 200)), ("train-labels-idx1-ubyte", (60000,))):
+    with open(f"{work}/lies/{name}", "wb") as g:
+        g.write(bytes([0, 0, 8, len(dims)]) + struct.pack(f">{len(dims)}I", *dims) + b"x" * 100)
+before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+said = run("data", "check", "data.name=idx", "data.path=lies", code=65).strip().splitlines()
+assert len(said) == 1 and "train-images-idx3-ubyte: at byte 116: " in said[0] and "100 of 2400000000 bytes" in said[0], said
+assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 500000)  # kB
+assert "set data.path" in run("data", "check", "data.name=idx", code=78)
+assert "No such file" in run("data", "check", "data.name=cifar10", "data.path=nowhere", code=66)
+whole = open(f"{work}/runs/whole/final.h5", "rb").read()
+with open(f"{work}/damaged.h5", "wb") as g:
+    g.write(whole[:-1000])
+assert "truncated" in run("evaluate", "damaged.h5", code=65)
+shutil.copytree(f"{work}/runs/part", f"{work}/runs/broken")
+for name in os.listdir(f"{work}/runs/broken/checkpoints"):
+    os.truncate(f"{work}/runs/broken/checkpoints/{name}", 5000)
+assert "no checkpoint" in run("train", *small, "run.name=broken", code=65)
+assert "already holds a run" in run("train", *small, "run.name=part", "run.resume=never", code=73)
+run("train", *small, "run.name=part", "run.resume=never", "run.overwrite=true")
+
+# Presets, validation, the other verbs.
+assert "did you mean 'mnist-lenet-ivon'" in run("config", "show", "model.preset=mnist-lenet-ivn", code=78)
+for preset in re.search(r"^presets +(.*)$", run("info"), re.M).group(1).split(", "):
+    shown = run("config", "show", f"model.preset={preset}")
+    assert f"# preset {preset}:" in shown and "note:" not in shown, shown
+run("train", *small, "run.name=best", "data.val_size=100", "eval.every=10st")
+assert h5py.File(f"{work}/runs/best/best.h5", "r")["optim"].attrs["step"] in (10, 20)
+assert "the same bits" in run("verify", "resume", *small, "optim.name=von")
+run("verify", "resume", *small, "--steps=x", code=64)
+run("verify", "nothing", code=64)
 
 # A two-arm study: run, run again (skipped), report.
 os.makedirs(work + "/study")
 with open(work + "/study/study.ini", "w") as f:
-    f.write("[study]\nquestion = test\nbase = base.ini\nseeds = 1,2\nreport = test/acc, test/nll\n[vary]\noptim.name = ivon, sgd\n")
+    f.write("[study]\nquestion = test\nbase = base.ini\nseeds = 1-2\nreport = test/acc, test/nll\n[vary]\noptim.name = ivon, sgd\n")
 with open(work + "/study/base.ini", "w") as f:
     f.write("[data]\nname = moons\n[model]\nsizes = 8\n[train]\nsteps = 20\n[eval]\nsamples = 2\n")
 assert run("study", "run", "study").count("test/acc") == 4
