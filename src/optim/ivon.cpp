@@ -9,7 +9,8 @@ namespace varion {
 
 struct NewtonOptions {
   bool correct = true;  // IVON's Riemannian correction
-  double beta1, beta2, ess, hess_init, clip_radius, weight_decay[Layout::kGroups];
+  double beta1, beta2, ess, clip_radius;
+  std::array<double, Layout::kGroups> hess_init, weight_decay;
   bool gradsq, rescale_lr, debias;
   int mc_samples;
 };
@@ -60,7 +61,8 @@ class Newton final : public Optimizer {
   }
 
   void start(const Exec& exec) override {
-    Kokkos::deep_copy(exec, hess_, static_cast<Real>(o_.hess_init));
+    for (const GroupRange& g : layout_.groups())
+      Kokkos::deep_copy(exec, slice(hess_, g.begin, g.end - g.begin), static_cast<Real>(o_.hess_init[at(g.group)]));
     Kokkos::deep_copy(exec, momentum_, Real(0));
   }
 
@@ -110,7 +112,8 @@ class Newton final : public Optimizer {
     return {{"ess", o_.ess},
             {"weight_decay", o_.weight_decay[0]},
             {"weight_decay_1d", o_.weight_decay[1]},
-            {"hess_init", o_.hess_init},
+            {"hess_init", o_.hess_init[0]},
+            {"hess_init_1d", o_.hess_init[1]},
             {"beta1", o_.beta1},
             {"beta2", o_.beta2},
             {"clip_radius", o_.clip_radius},
@@ -120,8 +123,9 @@ class Newton final : public Optimizer {
             {"hess_approx_gradsq", o_.gradsq}};
   }
 
+  static size_t at(int group) { return static_cast<size_t>(group); }
   NewtonGroup constants(int group) const {
-    return {static_cast<Real>(o_.weight_decay[group]), static_cast<Real>(o_.ess)};
+    return {static_cast<Real>(o_.weight_decay[at(group)]), static_cast<Real>(o_.ess)};
   }
 
   /// w = m + eps / sqrt(ess (h + delta)). Reads mean, hess, writes w: 12 bytes per parameter.
@@ -178,13 +182,13 @@ class Newton final : public Optimizer {
   /// What one step needs besides the vectors.
   NewtonStep step_constants(std::uint64_t step, double lr, int group) const {
     NewtonStep c;
-    c.decay = static_cast<Real>(o_.weight_decay[group]);
+    c.decay = static_cast<Real>(o_.weight_decay[at(group)]);
     c.ess = static_cast<Real>(o_.ess);
     c.beta1 = static_cast<Real>(o_.beta1);
     c.keep1 = static_cast<Real>(1 - o_.beta1);
     c.rho = static_cast<Real>(1 - o_.beta2);
     c.unbias = static_cast<Real>(o_.debias ? 1 / (1 - std::pow(o_.beta1, static_cast<double>(step))) : 1);
-    c.rate = static_cast<Real>(lr * (o_.rescale_lr ? o_.hess_init + o_.weight_decay[group] : 1));
+    c.rate = static_cast<Real>(lr * (o_.rescale_lr ? o_.hess_init[at(group)] + o_.weight_decay[at(group)] : 1));
     c.clip = static_cast<Real>(std::min(o_.clip_radius, 1e30));
     c.floor = c.decay * Real(0x1p-14);
     c.gradsq = o_.gradsq;
@@ -268,6 +272,7 @@ std::vector<OptionSpec> newton_options(bool ivon) {
           {"optim.weight_decay_1d", T::real, "-1", "the same for 1-D tensors (-1: equal)", {}, -1, 1e9},
           {"optim.ess", T::text, "auto", "effective sample size; auto: training examples"},
           {"optim.hess_init", T::real, "0.1", "Hessian at the start", {}, 1e-12, 1e12},
+          {"optim.hess_init_1d", T::real, "-1", "the same for 1-D tensors (-1: equal)", {}, -1, 1e12},
           {"optim.mc_samples", T::integer, "1", "weight samples a step", {}, 1, 4096},
           {"optim.clip_radius", T::real, "inf", "largest preconditioned step per entry", {}, 1e-30, 1e300},
           {"optim.hess_approx", T::choice, "price", "Hessian estimate", {"price", "gradsq"}},
@@ -284,10 +289,9 @@ std::unique_ptr<Optimizer> make_newton(const Layout& layout, const Config& c, bo
   require(ess && *ess > 0, Exit::config, "optim.ess = '", c.text("optim.ess"),
           "' must be a positive number or auto");
   o.ess = *ess;
-  o.weight_decay[0] = c.real("optim.weight_decay");
-  const double other = c.real("optim.weight_decay_1d");
-  o.weight_decay[1] = other < 0 ? o.weight_decay[0] : other;
-  o.hess_init = c.real("optim.hess_init");
+  o.weight_decay = per_group(c, "optim.weight_decay");
+  o.hess_init = per_group(c, "optim.hess_init");
+  require(o.hess_init[1] > 0, Exit::config, "optim.hess_init_1d must be positive");
   o.mc_samples = static_cast<int>(c.integer("optim.mc_samples"));
   o.clip_radius = c.real("optim.clip_radius");
   o.gradsq = c.text("optim.hess_approx") == "gradsq";

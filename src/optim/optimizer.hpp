@@ -2,6 +2,7 @@
 // gradient is taken, and tell the posterior.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -93,6 +94,12 @@ class Optimizer {
   Vec mean_;                             // [P], never overwritten by a sample
   Kokkos::View<double[2], Memory> report_;  // nonfinite, nonpositive
 };
+
+/// An option's value for matrices and, from KEY_1d unless that is negative, for 1-D tensors.
+inline std::array<double, Layout::kGroups> per_group(const Config& c, const std::string& key) {
+  const double all = c.real(key), vectors = c.real(key + "_1d");
+  return {all, vectors < 0 ? all : vectors};
+}
 
 /// What an optimizer registers: how to build it (its options go to `add_options`).
 struct OptimizerEntry {

@@ -289,7 +289,7 @@ class Run {
       const std::vector<float> hess = to_host(s.data), sigma = to_host(optimizer_.sigma(exec_));
       std::vector<float> ratio = to_host(optimizer_.mean());
       double unmoved = 0;
-      const double start = config_.real("optim.hess_init");
+      const double start = config_.real("optim.hess_init");  // of the matrices, which are nearly all
       for (size_t i = 0; i < hess.size(); ++i) {
         unmoved += std::abs(static_cast<double>(hess[i]) / start - 1) < 1e-3;
         ratio[i] = std::abs(ratio[i]) / sigma[i];

@@ -104,7 +104,8 @@ TEST_CASE("the fused step has the bits of collect, update and perturb") {
     layout.add("b", {3}, {Init::Kind::uniform, Real(0.5)});
     layout.finish();
     std::string ini = "[optim]\n" + options;
-    if (options.find("von") != std::string::npos) ini += "ess = 50\nweight_decay_1d = 0.5\nbeta2 = 0.99\n";
+    ini += "weight_decay_1d = 0.5\n";
+    if (options.find("von") != std::string::npos) ini += "ess = 50\nhess_init_1d = 3\nbeta2 = 0.99\n";
     const auto a = make(layout, ini), b = make(layout, ini);
     const Exec exec;
     const Vec wa("varion::test::wa", static_cast<size_t>(n)), wb("varion::test::wb", static_cast<size_t>(n));
@@ -134,4 +135,25 @@ TEST_CASE("the fused step has the bits of collect, update and perturb") {
       for (size_t k = 0; k < a->state().size(); ++k) CHECK(host(a->state()[k].data) == host(b->state()[k].data));
     }
   }
+}
+
+TEST_CASE("options of 1-D tensors reach them and nothing else") {
+  Layout layout;
+  layout.add("w", {2, 3}, {});
+  layout.add("b", {4}, {});
+  layout.finish();
+  const Exec exec;
+  for (const std::string name : {"adamw", "sgd"}) {
+    const auto o = make(layout, "[optim]\nname = " + name + "\nweight_decay = 0\nweight_decay_1d = 0.5\n");
+    Kokkos::deep_copy(o->mean(), Real(1));
+    o->start(exec);
+    o->collect(exec, 0, {}, vec(std::vector<Real>(10, 0)));
+    o->update(exec, 1, 0.1);
+    CHECK(host(o->mean())[5] == 1);
+    CHECK(host(o->mean())[6] == Approx(0.95));
+  }
+  const auto o = make(layout, "[optim]\nname = ivon\ness = 4\nhess_init = 1\nhess_init_1d = 9\nweight_decay = 0\n");
+  o->start(exec);
+  CHECK(host(o->sigma(exec))[5] == Approx(0.5));
+  CHECK(host(o->sigma(exec))[6] == Approx(1. / 6));
 }
