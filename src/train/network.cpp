@@ -43,6 +43,7 @@ Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, 
       plan_(net_.batch, false, 0) {}
 
 std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
+  between_passes();
   const DeviceExamples& device = on_device_.try_emplace(&e, exec_, e).first->second;
   const Index width = outputs_of(data_);
   std::vector<float> out(static_cast<size_t>(e.count * width));

@@ -1,6 +1,7 @@
 // A configured network on a data set: its graphs, its device data, its predictions.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 
@@ -35,6 +36,7 @@ class Evaluator {
   /// Metrics of the average over `samples` posterior draws (probabilities, not logits, are averaged).
   /// One draw serves the whole set.
   Metrics averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed, int samples);
+  std::function<void()> between_passes = [] {};  // called before every pass; may throw to stop
   std::vector<ReliabilityBin> reliability;  // of the last classification
   std::vector<double> last_probabilities;   // [n, classes]
 

@@ -356,7 +356,15 @@ class Run {
     // Saved first: evaluating may take long, and a run killed there has nothing to train again.
     save();
     RunOutcome outcome;
-    outcome.metrics = final_metrics(evaluator_, optimizer_, data_, config_);
+    evaluator_.between_passes = [] { require(stop_requested == 0, Exit::stopped, "stopped"); };
+    try {
+      outcome.metrics = final_metrics(evaluator_, optimizer_, data_, config_);
+    } catch (const Error& e) {
+      if (e.code() != Exit::stopped) throw;
+      folder_.status("interrupted", at_.step, Exit::stopped, {});
+      folder_.say("stopped while evaluating, with a complete checkpoint; the same command continues");
+      return {Exit::stopped, {}};
+    }
     outcome.metrics["seconds_per_step"] = timed_ > 0 ? trained_ / static_cast<double>(timed_) : 0;
     outcome.metrics["nonpositive"] = at_.nonpositive;
     nlohmann::json row{{"step", at_.step}};
