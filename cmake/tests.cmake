@@ -14,7 +14,7 @@ add_library(varion_test_support OBJECT ${support})
 target_link_libraries(varion_test_support PUBLIC varion_common Catch2::Catch2)
 target_include_directories(varion_test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 
-set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};OMP_NUM_THREADS=2;OMP_PROC_BIND=false;ASAN_OPTIONS=detect_leaks=0")
+set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};OMP_NUM_THREADS=2;OMP_PROC_BIND=false")
 file(GLOB kinds CONFIGURE_DEPENDS LIST_DIRECTORIES true ${CMAKE_SOURCE_DIR}/tests/*)
 foreach(folder ${kinds})
   get_filename_component(kind ${folder} NAME)

@@ -108,7 +108,7 @@ KOKKOS_INLINE_FUNCTION Real minus_log(Real u) {
   std::int32_t bits;
   std::memcpy(&bits, &u, sizeof bits);
   const std::int32_t e = (bits - 0x3f3504f3) >> 23;
-  const std::int32_t mantissa = bits - (e << 23);
+  const std::int32_t mantissa = bits - e * (1 << 23);
   Real m;
   std::memcpy(&m, &mantissa, sizeof m);
   const Real f = m - Real(1);
