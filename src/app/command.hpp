@@ -29,6 +29,10 @@ struct Arguments {
 Arguments parse_arguments(const std::vector<std::string>& arguments,
                           const std::vector<std::string>& known);
 
+/// -q was given.
+bool is_quiet();
+void set_quiet();
+
 /// Files in order, then VARION_SECTION_KEY, then the command line; resolved. Notes go to stderr.
 Config make_config(const Arguments& a);
 

@@ -11,7 +11,8 @@ namespace {
 
 void print_usage(std::FILE* out) {
   std::fprintf(out, "varion %s: trains neural networks with variational optimizers\n\n"
-               "  varion COMMAND [FILE.ini ...] [section.key=value ...] [--flags] [--kokkos-*]\n\n",
+               "  varion COMMAND [FILE.ini ...] [section.key=value ...] [--flags] [--kokkos-*]\n"
+               "  -q says nothing but errors (train, study run); every command answers --help\n\n",
                VARION_VERSION);
   for (const auto& [name, c] : varion::Commands::of().all())
     std::fprintf(out, "  %-10s %s\n", name.c_str(), c.help.c_str());
@@ -27,6 +28,7 @@ int run(int argc, char** argv) {
     const std::string w = argv[i];
     if (w.rfind("--kokkos-", 0) == 0) continue;  // Kokkos reads these itself
     if (w == "--help" || w == "-h") help = true;
+    else if (w == "-q" || w == "--quiet") set_quiet();
     else words.push_back(w);
   }
   if (!words.empty() && (words[0] == "--version" || words[0] == "version")) {

@@ -177,16 +177,15 @@ const bool registered = [] {
                  }};
   classes.integer_input = 1;
   classes.classes = 5;
-  Ops& all = Ops::of();
-  return all.add("cross_entropy", {"mean of -log softmax[target]", {classes}}) &&
-         all.add("mean_squared_error",
+  return Ops::of().add("cross_entropy", {"mean of -log softmax[target]", {classes}}) &&
+         Ops::of().add("mean_squared_error",
                  {"mean of (y - target)^2", {target_case("9x2", {9, 2}, {9, 2}, mean_squared_error)}}) &&
-         all.add("gaussian_nll_fixed",
+         Ops::of().add("gaussian_nll_fixed",
                  {"-log N(target; y, sigma^2)",
                   {target_case("sigma 0.7", {8, 1}, {8, 1}, [](Graph& g, Node y, Node t) {
                     return gaussian_nll_fixed(g, y, t, Real(0.7));
                   })}}) &&
-         all.add("gaussian_nll", {"-log N(target; y0, softplus(y1)^2)",
+         Ops::of().add("gaussian_nll", {"-log N(target; y0, softplus(y1)^2)",
                                   {target_case("8x2", {8, 2}, {8, 1}, gaussian_nll)}});
 }();
 }  // namespace

@@ -124,6 +124,7 @@ assert "optim.name=ivon at the mean" in table and "optim.name=sgd" in table
 csv = run("study", "report", "study", "--format=csv").splitlines()
 assert csv[0] == "arm,n,test/acc,test/acc_se,test/nll,test/nll_se" and len(csv) == 4
 assert run("study", "status", "study").count("done") == 4
+assert run("-q", "train", *small, "run.name=quiet") == "" and os.path.exists(f"{work}/runs/quiet/DONE")
 assert "layers.0.weight" in run("posterior", "layers", "runs/whole/final.h5")
 run("evaluate", "runs/whole/final.h5", "--samples=3")
 run("config", "template")

@@ -36,10 +36,11 @@ for name, text in sources("src", "backends", "models", "io"):
         bad.append(f"{name} opens a file for writing: only io/commit_file.cpp may")
 
 info = subprocess.run([os.environ["VARION_BIN"], "info"], capture_output=True, text=True).stdout
-for folder, kind in (("models", "models"), ("src/optim", "optimizers"), ("src/data", "data sets")):
+for folder, kind in (("models", "models"), ("src/optim", "optimizers"), ("src/optim", "schedules"), ("src/data", "data sets"), ("src/ops", "ops")):
+    entry = {"models": "Models", "optimizers": "Optimizers", "schedules": "Schedules", "data sets": "DataSets", "ops": "Ops"}[kind]
     named = set()
     for name, text in sources(folder):
-        named |= set(re.findall(r'(?:Models|Optimizers|DataSets)::of\(\)\s*\.add\(\s*"([^"]+)"', text))
+        named |= set(re.findall(rf'{entry}::of\(\)\s*\.add\(\s*"([^"]+)"', text))
     line = re.search(rf"^{kind}\s+(.*)$", info, re.M)
     known = set(line.group(1).split(", ")) if line else set()
     if named != known or not named:

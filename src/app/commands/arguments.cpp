@@ -49,6 +49,12 @@ Arguments parse_arguments(const std::vector<std::string>& arguments,
   return out;
 }
 
+namespace {
+bool quiet = false;
+}
+bool is_quiet() { return quiet; }
+void set_quiet() { quiet = true; }
+
 Config make_config(const Arguments& a) {
   Config c;
   for (const std::string& file : a.words) c.read_file(file);

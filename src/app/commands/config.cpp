@@ -59,6 +59,7 @@ int info_command(const std::vector<std::string>&) {
   std::vector<std::string> recipes;
   for (const auto& [name, ini] : presets()) recipes.push_back(name);
   std::printf("presets    %s\n", join(recipes).c_str());
+  std::printf("ops        %s\n", join(Ops::of().names()).c_str());
   std::printf("models     %s\noptimizers %s\nschedules  %s\ndata sets  %s\n",
               join(Models::of().names()).c_str(), join(Optimizers::of().names()).c_str(),
               join(Schedules::of().names()).c_str(), join(DataSets::of().names()).c_str());

@@ -9,7 +9,7 @@ namespace varion {
 int train_command(const std::vector<std::string>& words) {
   const Config config = make_config(parse_arguments(words, {}));
   install_signal_handlers();
-  return static_cast<int>(train_run(config, false).code);
+  return static_cast<int>(train_run(config, is_quiet()).code);
 }
 
 int evaluate_command(const std::vector<std::string>& words) {
