@@ -1,5 +1,6 @@
 #include "models/model.hpp"
 
+#include <cmath>
 #include <set>
 
 #include "support/catch.hpp"
@@ -46,4 +47,36 @@ TEST_CASE("models have the published numbers of parameters and their tensors PyT
   REQUIRE(conv >= 0);
   CHECK((*lenet)[conv].shape == Shape{6, 1, 5, 5});
   CHECK((*lenet)[lenet->find("fc1.weight")].shape == Shape{120, 400});
+}
+
+TEST_CASE("weights start as PyTorch's: uniform within 1/sqrt(fan in), the same for the same seed") {
+  Config c;
+  c.set("model.name", "lenet", "test");
+  c.resolve();
+  Layout layout;
+  Graph g(layout);
+  g.output(Models::of().find("lenet").build(g, g.input({1, 28, 28, 1}), c, 10));
+  g.finish(false);
+  const auto start = [&](std::uint64_t seed) {
+    const Vec flat("varion::test::flat", static_cast<size_t>(layout.size()));
+    layout.initialise(Exec(), seed, flat);
+    const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), flat);
+    return std::vector<Real>(h.data(), h.data() + layout.size());
+  };
+  const std::vector<Real> a = start(1);
+  CHECK(a == start(1));
+  CHECK(a != start(2));
+  for (const auto& [name, fan_in] : {std::pair<const char*, double>{"conv2.weight", 150}, {"conv2.bias", 150}, {"fc1.weight", 400}}) {
+    const Parameter& p = layout[layout.find(name)];
+    double largest = 0, square = 0;
+    for (Index i = p.offset; i < p.offset + p.size(); ++i) {
+      largest = std::max(largest, std::abs(static_cast<double>(a[static_cast<size_t>(i)])));
+      square += static_cast<double>(a[static_cast<size_t>(i)]) * static_cast<double>(a[static_cast<size_t>(i)]);
+    }
+    const double bound = 1 / std::sqrt(fan_in);
+    INFO(name);
+    CHECK(largest <= bound);
+    CHECK(largest > 0.8 * bound);
+    if (p.size() > 1000) CHECK(square / static_cast<double>(p.size()) == Approx(bound * bound / 3).epsilon(0.06));
+  }
 }
