@@ -84,6 +84,12 @@ void append_file(const std::string& dir, const std::string& name, const std::str
   require(write_all(fd.get(), bytes) && fd.close(), Exit::io, "cannot write '", path, "': ", std::strerror(errno));
 }
 
+void sync_file(const std::string& path) {
+  Descriptor fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  require(fd.get() >= 0 && ::fsync(fd.get()) == 0 && fd.close(), Exit::io, "cannot sync '", path,
+          "': ", std::strerror(errno));
+}
+
 void remove_file(const std::string& path) {
   require(::unlink(path.c_str()) == 0 || errno == ENOENT, Exit::io, "cannot remove '", path,
           "': ", std::strerror(errno));

@@ -15,6 +15,9 @@ void commit_file(const std::string& dir, const std::string& name, const std::str
 /// torn last line, which resuming cuts off. Errors: 73, 74.
 void append_file(const std::string& dir, const std::string& name, const std::string& bytes);
 
+/// Waits until what was appended is on the disk. Errors: 74.
+void sync_file(const std::string& path);
+
 /// Removes a file if it is there. Errors: 74.
 void remove_file(const std::string& path);
 

@@ -148,8 +148,11 @@ class Run {
     try {
       return loop();
     } catch (const Error& e) {
-      // The message still reaches the user; what is on disk stays whole.
-      folder_.status(e.code() == Exit::diverged ? "diverged" : "failed", at_.step, e.code(), {});
+      // What is on disk stays whole. A disk that does not even take the status must not hide the cause.
+      try {
+        folder_.status(e.code() == Exit::diverged ? "diverged" : "failed", at_.step, e.code(), {});
+      } catch (const Error&) {
+      }
       throw;
     }
   }
@@ -236,6 +239,7 @@ class Run {
   }
 
   void save() {
+    folder_.sync();  // the checkpoint names these records: they reach the disk first
     char name[40];
     std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
     io::save_posterior(folder_.checkpoints(), name, file());

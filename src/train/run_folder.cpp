@@ -34,10 +34,11 @@ void RunFolder::start() {
 
 void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
   std::string found;
+  bool gone = false;
   try {
     found = io::read_file(dir_ + "/metrics.jsonl", size_t(1) << 30);
   } catch (const Error&) {
-    // Gone: handled as another content below.
+    gone = true;  // handled as another content below
   }
   const bool same = found.size() >= mark.bytes && io::sha256(found.data(), mark.bytes) == mark.sha256;
   records_ = same ? found.substr(0, mark.bytes) : "";
@@ -45,7 +46,7 @@ void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
     for (const auto& row : parse_rows(found))
       if (row.value("step", std::uint64_t(0)) <= step) records_ += row.dump() + "\n";
   rows_ = parse_rows(records_);
-  if (records_ != found) io::commit_file(dir_, "metrics.jsonl", records_);
+  if (gone || records_ != found) io::commit_file(dir_, "metrics.jsonl", records_);
   io::append_file(dir_, "log.txt", text("--- continued from step ", step, "\n"));
   if (!same) say("note: metrics.jsonl was changed since the checkpoint; kept what can be read up to its step");
 }
@@ -65,6 +66,8 @@ void RunFolder::record(const nlohmann::json& row) {
   records_ += line;
   rows_.push_back(row);
 }
+
+void RunFolder::sync() const { io::sync_file(dir_ + "/metrics.jsonl"); }
 
 void RunFolder::write_csv() const {
   std::vector<std::string> keys;

@@ -35,6 +35,8 @@ class RunFolder {
   void say(const std::string& line);
   /// One line of metrics.jsonl.
   void record(const nlohmann::json& row);
+  /// Waits until the records are on the disk. Errors: 74.
+  void sync() const;
   /// metrics.csv from the records: one column a key, in order of appearance.
   void write_csv() const;
   void status(const std::string& state, std::uint64_t step, Exit code, const Metrics& metrics) const;

@@ -146,6 +146,10 @@ TEST_CASE("E9: records torn or changed behind the checkpoint's back are cut or t
   io::append_file(root + "/torn", "metrics.jsonl", "{\"step\":11,\"train_lo");
   train_run(run_of("mlp", "ivon", root + "/torn", 20, 0), true);
   CHECK(outcome(root + "/torn") == outcome(root + "/whole"));
+  train_run(run_of("mlp", "ivon", root + "/gone", 20, 10), true);
+  io::remove_file(root + "/gone/metrics.jsonl");
+  train_run(run_of("mlp", "ivon", root + "/gone", 20, 0), true);
+  CHECK(outcome(root + "/gone").state == outcome(root + "/whole").state);
   train_run(run_of("mlp", "ivon", root + "/changed", 20, 10), true);
   io::commit_file(root + "/changed", "metrics.jsonl", "{\"step\":3,\"x\":1}\nnonsense\n{\"step\":12}\n");
   train_run(run_of("mlp", "ivon", root + "/changed", 20, 0), true);
