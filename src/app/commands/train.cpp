@@ -37,7 +37,7 @@ int posterior_command(const std::vector<std::string>& words) {
   if (a.words[0] == "info") {
     for (const auto* group : {&f.root, &f.model, &f.data, &f.rng})
       for (const auto& [k, v] : *group)
-        if (k != "config_ini") std::printf("%-18s %s\n", k.c_str(), v.c_str());
+        if (k != "config_ini" && k != "env_json") std::printf("%-18s %s\n", k.c_str(), v.c_str());
     std::printf("%-18s %s\n%-18s %ld\n", "optimizer", f.optimizer.c_str(), "step", f.step);
     for (const auto& [k, v] : f.optim) std::printf("%-18s %s\n", k.c_str(), shortest(v).c_str());
     return 0;
