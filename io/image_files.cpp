@@ -35,12 +35,12 @@ IdxArray read_idx(const std::string& path, int dimensions) {
 }
 
 void read_cifar(const std::string& path, int label_bytes, int classes, CifarImages& into) {
-  constexpr size_t kPlane = 32 * 32;
+  constexpr size_t kPlane = 32 * 32, kMost = 50000;  // CIFAR-100's training file; CIFAR-10's have 10 000
   ByteReader in(path);
   std::vector<std::uint8_t> record;
   size_t records = 0;
   for (int first = in.byte(); first >= 0; first = in.byte(), ++records) {
-    if (records == (size_t(1) << 20)) in.refuse("more than 2^20 records");
+    if (records == kMost) in.refuse(text("more than ", kMost, " records"));
     record.assign(1, static_cast<std::uint8_t>(first));
     const auto labels = static_cast<size_t>(label_bytes);
     in.append(labels - 1 + 3 * kPlane, "a record", record);

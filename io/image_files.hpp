@@ -24,8 +24,8 @@ struct CifarImages {
 };
 
 /// Appends the records of one file: `label_bytes` label bytes, of which the last counts, then 3072 pixels,
-/// plane by plane. CIFAR-10: 1 label byte; CIFAR-100: 2 (coarse, fine). Errors: 66, 65 as above, and a label
-/// outside [0, classes).
+/// plane by plane. CIFAR-10: 1 label byte; CIFAR-100: 2 (coarse, fine). Errors: 66, 65 as above, a label
+/// outside [0, classes), more than 50 000 records.
 void read_cifar(const std::string& path, int label_bytes, int classes, CifarImages& into);
 
 /// `path`, or `path`.gz where only that exists.

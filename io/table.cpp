@@ -9,18 +9,20 @@ namespace varion::io {
 
 Table read_table(const std::string& path) {
   const std::string content = read_file(path, size_t(256) << 20);
+  const auto blank = [&](size_t i) {
+    const char c = content[i];
+    return c == ' ' || c == '\t' || c == ',' || c == ';' || c == '\r';
+  };
   Table t;
   long number = 0;
-  for (size_t at = 0; at < content.size();) {
+  size_t at = content.rfind("\xef\xbb\xbf", 0) == 0 ? 3 : 0;  // a byte order mark
+  while (at < content.size()) {
     const size_t end = std::min(content.find('\n', at), content.size());
     const std::string where = path + ":" + std::to_string(++number);
-    std::string bad;
+    std::string bad;  // the first word that is no number
+    size_t bad_column = 0;
     long found = 0;
     for (size_t p = at; p < end;) {
-      const auto blank = [&](size_t i) {
-        const char c = content[i];
-        return c == ' ' || c == '\t' || c == ',' || c == ';' || c == '\r';
-      };
       if (blank(p)) {
         ++p;
         continue;
@@ -30,21 +32,21 @@ Table read_table(const std::string& path) {
       double v = 0;
       const char* first = content.data() + p + (content[p] == '+' ? 1 : 0);
       const auto r = std::from_chars(first, content.data() + stop, v);
-      if (r.ec != std::errc() || r.ptr != content.data() + stop || !(v - v == 0)) {
+      if (r.ec == std::errc() && r.ptr == content.data() + stop && v - v == 0) {
+        t.values.push_back(v);
+        ++found;
+      } else if (bad_column == 0) {
         bad = content.substr(p, std::min<size_t>(stop - p, 40));
-        break;
+        bad_column = p - at + 1;
       }
-      t.values.push_back(v);
-      ++found;
       p = stop;
     }
     at = end + 1;
-    if (!bad.empty()) {
+    if (bad_column > 0) {
+      if (number == 1 && found == 0) continue;  // column names
       for (char& c : bad)
         if (static_cast<unsigned char>(c) < 32) c = '?';
-      require(t.rows == 0 && number == 1, Exit::data, where, ": '", bad, "' is no finite number");
-      t.values.clear();  // column names
-      continue;
+      fail(Exit::data, where, ":", bad_column, ": '", bad, "' is no finite number");
     }
     if (found == 0) continue;
     if (t.rows == 0) t.columns = found;

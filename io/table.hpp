@@ -11,9 +11,9 @@ struct Table {
   std::vector<double> values;  // [rows, columns]
 };
 
-/// Numbers separated by blanks, tabs, commas or semicolons, a row a line; a first line that is no row of
-/// numbers is taken for column names, empty lines are skipped. Errors: 66 not there; 65 a word that is no
-/// finite number, rows of different length, no rows, more than 256 MiB; with FILE:LINE.
+/// Numbers separated by blanks, tabs, commas or semicolons, a row a line; a first line without
+/// any number is taken for column names, empty lines and a byte order mark are skipped. Errors: 66 not there; 65 a
+/// word that is no finite number, rows of different length, no rows, more than 256 MiB; with FILE:LINE:COLUMN.
 Table read_table(const std::string& path);
 
 /// A table of one column, or one row, of integers in [low, high]. Errors as above.

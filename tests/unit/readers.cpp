@@ -1,4 +1,5 @@
 // Data-set readers: what they read, and that everything else is refused with file, offset and reason (I4, I5).
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -93,6 +94,65 @@ TEST_CASE("IDX files that lie are refused") {
   CHECK(refusal(Exit::data, [] { io::read_idx(kDir, 3); }).find("not a regular file") != std::string::npos);
 }
 
+TEST_CASE("I4: every type code, dimension count and extent that lies is refused with its byte") {
+  int cases = 0;
+  const auto refused = [&](const std::string& bytes) {
+    const std::string path = put("lie", bytes);
+    const std::string why = refusal(Exit::data, [&] { io::read_idx(path, 3); });
+    INFO(why);
+    CHECK(why.rfind(path + ": at byte ", 0) == 0);
+    ++cases;
+  };
+  for (std::uint32_t code = 0; code < 256; ++code)
+    if (code != 8) refused(idx(code << 8 | 3, {3, 4, 5}, 60));
+  for (std::uint32_t count = 0; count < 256; ++count)
+    if (count != 3) refused(idx(0x800 | count, {3, 4, 5}, 60));
+  for (const std::uint32_t extent : {0u, 127u, 128u, 255u, 256u, 32767u, 32768u, 65535u, 65536u, 0x7fffffffu,
+                                     0x80000000u, 0xffffffffu})
+    for (int place = 0; place < 3; ++place) {
+      std::vector<std::uint32_t> dims{3, 4, 5};
+      dims[static_cast<size_t>(place)] = extent;
+      refused(idx(0x803, dims, 60));
+      refused(idx(0x803, {extent, extent, extent}, 60));
+    }
+  refused(idx(0x803, {3, 4, 5}, 59));
+  refused(idx(0x803, {3, 4, 5}, 61));
+  refused(idx(0x03080000, {3, 4, 5}, 60));  // the other byte order
+  refused("PK\x03\x04 a zip file of some length");
+  refused("<html><body>404 not found</body></html>");
+  refused("x");
+  refused("");
+  CHECK(cases > 500);
+  for (const char* odd : {"/dev/zero", "/dev/full", "/dev/null"})
+    CHECK(refusal(Exit::data, [&] { io::read_idx(odd, 3); }).find("not a regular file") != std::string::npos);
+}
+
+TEST_CASE("a sparse file of gigabytes is refused at the first record too many") {
+  const std::string path = put("sparse", "");
+  REQUIRE(::truncate(path.c_str(), off_t(5) << 30) == 0);
+  io::CifarImages into;
+  CHECK(refusal(Exit::data, [&] { io::read_cifar(path, 1, 10, into); }).find("more than 50000 records") != std::string::npos);
+  CHECK(into.labels.size() == 50000);
+  CHECK(refusal(Exit::data, [&] { io::read_idx(path, 3); }).find("element type 0") != std::string::npos);
+  CHECK(refusal(Exit::data, [&] { io::read_table(path); }).find("more than the limit") != std::string::npos);
+  io::remove_file(path);
+}
+
+TEST_CASE("I5: every truncation of a CIFAR file is refused") {
+  std::string bytes(2 * 3073, '\1');
+  long accepted = 0;
+  for (size_t n = 0; n < bytes.size(); n += n < 3080 || n > 6100 ? 1 : 97) {
+    io::CifarImages into;
+    try {
+      io::read_cifar(put("short", bytes.substr(0, n)), 1, 10, into);
+      accepted += n != 3073;  // a whole record
+    } catch (const Error& e) {
+      accepted += e.code() != Exit::data;
+    }
+  }
+  CHECK(accepted == 0);
+}
+
 TEST_CASE("every truncation of an IDX and of a packed IDX file is refused") {
   const std::string plain = idx(0x803, {3, 4, 5}, 60), packed = gzipped(plain);
   for (const std::string& whole : {plain, packed})
@@ -151,10 +211,16 @@ TEST_CASE("tables: separators, names, and what is refused with its line") {
     return refusal(Exit::data, [&] { io::read_table(put("bad", content)); });
   };
   CHECK(why("1 2\n3\n").find("bad:2: 1 numbers, the rows before have 2") != std::string::npos);
-  CHECK(why("1 2\n3 x\n").find("bad:2: 'x' is no finite number") != std::string::npos);
+  CHECK(why("1 2\n3 x\n").find("bad:2:3: 'x' is no finite number") != std::string::npos);
   CHECK(why("1 2\n3 nan\n").find("bad:2") != std::string::npos);
   CHECK(why("1 2\n3 1e999\n").find("bad:2") != std::string::npos);
   CHECK(why("1 2\n3 0x10\n").find("bad:2") != std::string::npos);
+  CHECK(why("1 x\n3 4\n").find("bad:1:3: 'x'") != std::string::npos);  // no row is lost as column names
+  CHECK(why(std::string("1 2\n3 \0\n", 8)).find("bad:2:3") != std::string::npos);
+  CHECK(why("1 2\n3 \"4\"\n").find("bad:2:3") != std::string::npos);
+  CHECK(why("1 2\n" + std::string(1 << 20, '7') + "x 3\n").find("bad:2:1") != std::string::npos);
+  CHECK(why("1 2\n3 inf\n").find("bad:2:3") != std::string::npos);
+  CHECK(io::read_table(put("bom", "\xef\xbb\xbf" "1 2\n3 4")).values == std::vector<double>{1, 2, 3, 4});
   CHECK(why("").find("holds no numbers") != std::string::npos);
   CHECK(why("names only\n").find("holds no numbers") != std::string::npos);
   CHECK(io::read_indices(put("i", "3\n0\n"), 0, 3) == std::vector<long>{3, 0});
