@@ -275,7 +275,7 @@ class Run {
                        {"grad_norm", trainer_.gradient_norm()}};
     folder_.record(row);
     const bool due = seconds_since(told_) >= (::isatty(1) ? 2 : 30);
-    if (told_once_ && !due) return;
+    if (told_once_ && !due && now() < total_) return;
     told_once_ = true;
     told_ = Clock::now();
     const double left = static_cast<double>(total_ - now()) * trained_ / static_cast<double>(timed_);
