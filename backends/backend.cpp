@@ -11,6 +11,7 @@ const std::vector<const Provider*>& providers() {
   static const std::vector<const Provider*> all = [] {
     std::vector<const Provider*> list{&portable()};
     if (kHostExec && host_blas() != nullptr) list.push_back(host_blas());
+    if (kHostExec && onednn() != nullptr) list.push_back(onednn());
     return list;
   }();
   return all;

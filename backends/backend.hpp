@@ -29,8 +29,8 @@ class Provider {
   virtual void gemm(const Exec&, bool transpose_a, bool transpose_b, Index m, Index n, Index k,
                     ConstVec a, ConstVec b, bool add, Vec c) const = 0;
 
-  /// Words of scratch each of the three convolutions may use.
-  virtual Index conv_scratch(const Conv&) const = 0;
+  /// Words of scratch the forward convolution, or either of the two backward ones, may use.
+  virtual Index conv_scratch(const Conv&, bool backward) const = 0;
   /// y = conv(x, weight) + bias (bias may be empty). 2 N Ho Wo O patch flops.
   virtual void conv_forward(const Exec&, const Conv&, ConstVec x, ConstVec weight, ConstVec bias,
                             Vec y, Vec scratch) const = 0;
@@ -56,5 +56,6 @@ std::vector<std::string> devices();
 
 const Provider& portable();
 const Provider* host_blas();  // null where the build has none
+const Provider* onednn();     // the same
 
 }  // namespace varion::backend

@@ -35,6 +35,13 @@ if(VARION_BLAS_LIBRARY AND VARION_BLAS_INCLUDE)
   set(VARION_HOST_BLAS ON)
 endif()
 
+# oneDNN: convolution and GEMM on a host.
+set(VARION_ONEDNN OFF)
+find_package(dnnl CONFIG QUIET)
+if(dnnl_FOUND)
+  set(VARION_ONEDNN ON)
+endif()
+
 add_library(varion_common INTERFACE)
 target_include_directories(varion_common INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
 target_include_directories(varion_common SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
@@ -44,6 +51,9 @@ target_link_libraries(varion_common INTERFACE Kokkos::kokkos Kokkos::kokkoskerne
 if(VARION_HOST_BLAS)
   target_include_directories(varion_common SYSTEM INTERFACE ${VARION_BLAS_INCLUDE})
   target_link_libraries(varion_common INTERFACE ${VARION_BLAS_LIBRARY})
+endif()
+if(VARION_ONEDNN)
+  target_link_libraries(varion_common INTERFACE DNNL::dnnl)
 endif()
 # Kokkos' headers are not ours to warn about.
 foreach(target Kokkos::kokkos Kokkos::kokkoscore Kokkos::kokkoscontainers Kokkos::kokkoskernels Catch2::Catch2)

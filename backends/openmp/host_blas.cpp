@@ -95,7 +95,7 @@ class HostBlas final : public Provider {
     sgemm(ta, tb, m, n, k, a.data(), b.data(), add ? Real(1) : Real(0), c.data());
   }
 
-  Index conv_scratch(const Conv& s) const override {
+  Index conv_scratch(const Conv& s, bool) const override {
     return s.o * s.patch() + workers() * per_worker(s);
   }
 

@@ -87,7 +87,7 @@ class Portable final : public Provider {
     KokkosBlas::gemm(ta ? "T" : "N", tb ? "T" : "N", Real(1), am, bm, Real(1), cm);
   }
 
-  Index conv_scratch(const Conv& s) const override {
+  Index conv_scratch(const Conv& s, bool) const override {
     return images(s) * s.ho * s.wo * s.patch() + 2 * s.o * s.patch();
   }
 

@@ -44,7 +44,8 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
   if (bias) r.parameters.push_back(b);
   r.shape = {s[0], conv.ho, conv.wo, out};
   r.keep = {x};
-  r.scratch_forward = r.scratch_backward = backend::provider().conv_scratch(conv);
+  r.scratch_forward = backend::provider().conv_scratch(conv, false);
+  r.scratch_backward = backend::provider().conv_scratch(conv, true);
   r.forward = [=](Replay& p, Node y) {
     backend::provider().conv_forward(p.exec, conv, p.value(x), p.parameter(w),
                                      bias ? p.parameter(b) : ConstVec(), p.value(y), p.scratch(y));
