@@ -1,6 +1,7 @@
 #include "backends/backend.hpp"
 
 #include <cstdlib>
+#include <fstream>
 
 #include "core/error.hpp"
 #include "core/suggest.hpp"
@@ -42,6 +43,25 @@ void use_provider(const std::string& name) { chosen() = find(name); }
 
 std::vector<std::string> devices() {
   return {text(Exec::name(), ", concurrency ", Exec().concurrency())};
+}
+
+namespace {
+/// The value after `key :` in /proc/cpuinfo; empty where there is none.
+std::string cpu_fact(const std::string& key) {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    const size_t colon = line.find(':');
+    if (line.rfind(key, 0) == 0 && colon != std::string::npos && colon + 2 <= line.size()) return line.substr(colon + 2);
+  }
+  return "";
+}
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> device_facts() {
+  return {{"back_end", Exec::name()},
+          {"device", cpu_fact("model name")},
+          {"clock_mhz", cpu_fact("cpu MHz")},
+          {"threads", text(Exec().concurrency())}};
 }
 
 }  // namespace varion::backend

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/types.hpp"
@@ -53,6 +54,9 @@ void use_provider(const std::string& name);
 
 /// One line a device: name, execution space, threads.
 std::vector<std::string> devices();
+
+/// What a table of measurements must say about the device: name, driver, clocks, threads.
+std::vector<std::pair<std::string, std::string>> device_facts();
 
 const Provider& portable();
 const Provider* host_blas();  // null where the build has none

@@ -35,6 +35,16 @@ Node Graph::record(Record r) {
 
 void Graph::output(Node n) { entry(n).is_output = true; }
 
+double Graph::flops(bool backward) const {
+  double sum = 0;
+  for (const Entry& e : nodes_) {
+    if (e.record.flops <= 0) continue;
+    sum += e.record.flops;
+    if (backward) sum += e.record.flops * (wants_grad(e.record.inputs[0]) ? 2 : 1);
+  }
+  return sum;
+}
+
 void Graph::finish(bool backward) {
   ensure(!finished_, "a graph is finished twice");
   layout_->finish();

@@ -75,6 +75,7 @@ struct Record {
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
   Index scratch_backward = 0;  // words
+  double flops = 0;            // forward, of GEMMs and convolutions; each of their two gradients takes as many
 };
 
 class Graph {
@@ -101,6 +102,8 @@ class Graph {
   const Layout& layout() const { return *layout_; }
   int size() const { return static_cast<int>(nodes_.size()); }
   Index arena_words() const { return arena_words_; }
+  /// Of one forward pass, and with `backward` of the gradients of weights and of inputs that want one.
+  double flops(bool backward) const;
   /// What separate buffers would take, for comparison with the plan.
   Index unshared_words() const { return unshared_words_; }
 

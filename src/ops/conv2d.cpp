@@ -44,6 +44,7 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
   if (bias) r.parameters.push_back(b);
   r.shape = {s[0], conv.ho, conv.wo, out};
   r.keep = {x};
+  r.flops = 2.0 * static_cast<double>(conv.n * conv.ho * conv.wo * out) * static_cast<double>(conv.patch());
   r.scratch_forward = backend::provider().conv_scratch(conv, false);
   r.scratch_backward = backend::provider().conv_scratch(conv, true);
   r.forward = [=](Replay& p, Node y) {

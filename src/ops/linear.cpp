@@ -43,6 +43,7 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, bool bias) {
   if (bias) r.parameters.push_back(b);
   r.shape = {n, out};
   r.keep = {x};
+  r.flops = 2.0 * static_cast<double>(n * out) * static_cast<double>(in);
   r.forward = [=](Replay& p, Node y) {  // y = x W^T + b
     if (bias) bias_fill(p.exec, n, out, p.parameter(b), p.value(y));
     backend::provider().gemm(p.exec, false, true, n, out, in, p.value(x), p.parameter(w), bias,

@@ -50,6 +50,9 @@ class Evaluator {
   BatchPlan plan_;
 };
 
+/// The 2-norm of a vector. 4 bytes read per element; the host waits for it.
+double norm_of(const Exec& exec, ConstVec v);
+
 /// The gradient-side: one training step at a time.
 class Trainer {
  public:
@@ -63,6 +66,8 @@ class Trainer {
   /// Norm of the last sample's gradient.
   double gradient_norm() const { return norm_; }
   Index arena_words() const { return net_.graph.arena_words(); }
+  /// GEMM and convolution flops of one sample's forward and backward pass.
+  double flops() const { return net_.graph.flops(true); }
 
  private:
   void fill_batch(std::uint64_t first);

@@ -17,6 +17,7 @@ def sources(*folders):
 allowed = {  # folder: what it may include besides itself
     "core": [], "backends": ["core"], "graph": ["core"], "ops": ["core", "graph", "backends"],
     "models": ["core", "graph", "ops"], "optim": ["core"], "io": ["core"], "data": ["core", "io"],
+    "bench": ["core", "graph", "ops", "models", "optim", "data", "train", "backends", "io"],
     "posterior": ["core", "graph", "optim", "io"],
 }
 for name, text in sources("src", "backends", "models", "io"):

@@ -1,0 +1,149 @@
+#include "bench/bench.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <sstream>
+
+#include "backends/backend.hpp"
+#include "build_info.hpp"
+#include "core/profile.hpp"
+#include "git_describe.hpp"
+#include "io/process_memory.hpp"
+#include <nlohmann/json.hpp>
+
+namespace varion {
+
+namespace {
+double allocated = 0, allocated_peak = 0;
+void on_allocate(Kokkos::Profiling::SpaceHandle, const char*, const void*, std::uint64_t bytes) {
+  allocated += static_cast<double>(bytes);
+  allocated_peak = std::max(allocated_peak, allocated);
+}
+void on_release(Kokkos::Profiling::SpaceHandle, const char*, const void*, std::uint64_t bytes) {
+  allocated -= static_cast<double>(bytes);
+}
+}  // namespace
+
+bool Bench::wants(const std::string& name) const {
+  return options_.chosen.empty() ||
+         std::any_of(options_.chosen.begin(), options_.chosen.end(),
+                     [&](const std::string& part) { return name.find(part) != std::string::npos; });
+}
+
+Measurement Bench::time(const std::string& name, const Work& work, const std::function<void()>& body) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds = [&](int calls) {
+    Kokkos::fence();
+    const auto from = Clock::now();
+    for (int i = 0; i < calls; ++i) body();
+    Kokkos::fence();
+    return std::chrono::duration<double>(Clock::now() - from).count();
+  };
+  Measurement m;
+  m.name = name;
+  m.work = work;
+  allocated_peak = allocated;
+  io::reset_resident_peak();
+  seconds(1);  // caches, lazy allocations
+  const double once = std::max(seconds(1), 1e-9);
+  m.calls = options_.quick ? 1 : static_cast<int>(std::clamp(options_.seconds / once, 1.0, 1e5));
+  m.repeats = options_.repeats;
+  std::vector<double> times;
+  for (int r = 0; r < m.repeats; ++r) times.push_back(seconds(m.calls) / m.calls);
+  std::sort(times.begin(), times.end());
+  m.least = times.front();
+  m.most = times.back();
+  m.median = times[times.size() / 2];
+  m.device_peak = allocated_peak;
+  m.process_peak = io::resident_peak();
+  return m;
+}
+
+void Bench::measure(const std::string& name, const Work& work, const std::function<void()>& body) {
+  if (!wants(name)) return;
+  const Region region(name.c_str());
+  Measurement m = time(name, work, body);
+  if (bandwidth_ > 0) m.limit = work.bytes / bandwidth_;
+  if (flops_ > 0) m.limit = std::max(m.limit, work.flops / flops_);
+  results_.push_back(m);
+  told(m);
+}
+
+void Bench::ceiling(const std::string& name, const Work& work, const std::function<void()>& body) {
+  const Measurement m = time(name, work, body);
+  bandwidth_ = std::max(bandwidth_, work.bytes / m.least);
+  flops_ = std::max(flops_, work.flops / m.least);
+  results_.push_back(m);
+  told(m);
+}
+
+void Bench::run() {
+  Kokkos::Tools::Experimental::set_allocate_data_callback(on_allocate);
+  Kokkos::Tools::Experimental::set_deallocate_data_callback(on_release);
+  for (int rank = 0; rank < 3; ++rank)
+    for (const auto& [name, c] : BenchCases::of().all()) {
+      if (c.rank != rank) continue;
+      allocated = 0;
+      c.run(*this);
+    }
+  Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
+  Kokkos::Tools::Experimental::set_deallocate_data_callback(nullptr);
+}
+
+nlohmann::json bench_machine() {
+  nlohmann::json j{{"program", text("varion ", VARION_VERSION, " ", VARION_GIT)},
+                   {"compiler", VARION_COMPILER},
+                   {"flags", VARION_BUILD_FLAGS},
+                   {"kokkos", VARION_KOKKOS_VERSION},
+                   {"precision", "fp32"},
+                   {"provider", text(backend::provider().name(), " (", backend::provider().description(), ")")}};
+  for (const auto& [key, value] : backend::device_facts()) j[key] = value;
+  return j;
+}
+
+nlohmann::json bench_json(const Bench& bench) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Measurement& m : bench.results())
+    rows.push_back({{"name", m.name},
+                    {"bytes", m.work.bytes},
+                    {"flops", m.work.flops},
+                    {"items", m.work.items},
+                    {"item", m.work.item},
+                    {"calls", m.calls},
+                    {"repeats", m.repeats},
+                    {"median_s", m.median},
+                    {"min_s", m.least},
+                    {"max_s", m.most},
+                    {"limit_s", m.limit},
+                    {"device_peak_bytes", m.device_peak},
+                    {"process_peak_bytes", m.process_peak}});
+  return {{"schema", "varion-bench-1"}, {"machine", bench_machine()}, {"quick", bench.options().quick}, {"results", rows}};
+}
+
+std::string bench_header() {
+  char line[256];
+  std::snprintf(line, sizeof line, "%-40s %11s %11s %11s %9s %9s %7s %16s %9s", "benchmark", "median ms", "min", "max",
+                "GB/s", "GFLOP/s", "ratio", "", "peak MB");
+  return line;
+}
+
+std::string bench_line(const Measurement& m) {
+  char line[320], rate[32] = "";
+  const auto number = [](double v, const char* format) {
+    char s[32] = "";
+    if (v > 0) std::snprintf(s, sizeof s, format, v);
+    return std::string(s);
+  };
+  if (m.work.item == "parameter" || m.work.item == "draw")  // plenty of small items: time each
+    std::snprintf(rate, sizeof rate, "%.3f ns/%.5s", 1e9 * m.median / m.work.items, m.work.item.c_str());
+  else if (!m.work.item.empty())
+    std::snprintf(rate, sizeof rate, "%.0f %s/s", m.work.items / m.median, m.work.item.c_str());
+  std::snprintf(line, sizeof line, "%-40s %11.4f %11.4f %11.4f %9s %9s %7s %16s %9s", m.name.c_str(), 1e3 * m.median,
+                1e3 * m.least, 1e3 * m.most, number(m.work.bytes / m.median / 1e9, "%.1f").c_str(),
+                number(m.work.flops / m.median / 1e9, "%.1f").c_str(), number(m.limit / m.median, "%.2f").c_str(), rate,
+                number(m.device_peak / 1e6, "%.1f").c_str());
+  return line;
+}
+
+}  // namespace varion

@@ -1,0 +1,77 @@
+// What this machine can do at best, measured with kernels that do nothing else.
+#include <cmath>
+
+#include "backends/backend.hpp"
+#include "bench/bench.hpp"
+
+namespace varion {
+
+/// a = b. 8 bytes per element.
+void copy_kernel(const Exec& exec, Index n, ConstVec from, Vec to) {
+  Kokkos::parallel_for("varion::bench::copy", Range(exec, 0, n), KOKKOS_LAMBDA(const Index i) { to(i) = from(i); });
+}
+
+/// a = s a + b. 12 bytes per element: two reads, one write, none of them extra, unlike a copy's on a host, which
+/// reads what it overwrites. The bandwidth that optimizers are held to.
+void update_kernel(const Exec& exec, Index n, ConstVec b, Vec a) {
+  Kokkos::parallel_for("varion::bench::update", Range(exec, 0, n),
+                       KOKKOS_LAMBDA(const Index i) { a(i) = Real(0.5) * a(i) + b(i); });
+}
+
+inline constexpr int kChains = kHostExec ? 192 : 8;  // enough independent sums to hide the latency
+
+/// Multiply-adds in registers: 2 kChains flops a round and item.
+void fma_kernel(const Exec& exec, Index items, int rounds, Vec out) {
+  Kokkos::parallel_for(
+      "varion::bench::fma", Range(exec, 0, items), KOKKOS_LAMBDA(const Index i) {
+        Real sum[kChains];
+        for (int k = 0; k < kChains; ++k) sum[k] = static_cast<Real>(k) + static_cast<Real>(i);
+        const Real factor = out(i), shift = Real(1) - factor;
+        for (int r = 0; r < rounds; ++r)
+          for (int k = 0; k < kChains; ++k) sum[k] = std::fma(sum[k], factor, shift);
+        Real total = 0;
+        for (int k = 0; k < kChains; ++k) total += sum[k];
+        out(i) = total > Real(1e30) ? total : factor;  // never; the sums must not be dropped
+      });
+}
+
+void empty_kernel(const Exec& exec) {
+  Kokkos::parallel_for("varion::bench::launch", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {});
+}
+
+void run_ceilings(Bench& bench) {
+  const Exec exec;
+  {
+    const Index n = bench.size(Index(1) << 27, 1 << 12);
+    const auto count = static_cast<size_t>(n);
+    const Vec a("varion::bench::a", count), b("varion::bench::b", count);
+    Kokkos::deep_copy(exec, a, Real(1));
+    Kokkos::deep_copy(exec, b, Real(1));
+    const double size = static_cast<double>(n);
+    bench.ceiling("ceiling/copy", {8 * size, 0, size, "", 0}, [=] { copy_kernel(exec, n, b, a); });
+    bench.ceiling("ceiling/update", {12 * size, 0, size, "", 0}, [=] { update_kernel(exec, n, b, a); });
+    if (!kHostExec) {
+      const auto host = Kokkos::create_mirror_view(a);
+      bench.ceiling("ceiling/device_to_host", {0, 0, size, "", 0}, [=] { Kokkos::deep_copy(exec, host, a); });
+      bench.ceiling("ceiling/host_to_device", {0, 0, size, "", 0}, [=] { Kokkos::deep_copy(exec, a, host); });
+    }
+  }
+  const Index items = kHostExec ? Exec().concurrency() : 1 << 18;
+  const int rounds = static_cast<int>(bench.size(kHostExec ? 200000 : 4096, 16));
+  const Vec out("varion::bench::out", static_cast<size_t>(items));
+  Kokkos::deep_copy(exec, out, Real(0.5));
+  bench.ceiling("ceiling/fma", {0, 2.0 * kChains * static_cast<double>(items) * rounds, 1, "", 0},
+                [=] { fma_kernel(exec, items, rounds, out); });
+  const Index m = bench.size(2048, 16);
+  const auto square = static_cast<size_t>(m * m);
+  const Vec x("varion::bench::x", square), y("varion::bench::y", square), z("varion::bench::z", square);
+  bench.ceiling("ceiling/gemm", {0, 2 * std::pow(static_cast<double>(m), 3), 1, "", 0},
+                [=] { backend::provider().gemm(exec, false, false, m, m, m, x, y, false, z); });
+  bench.ceiling("ceiling/launch", {0, 0, 1, "launch", 0}, [=] { empty_kernel(exec); });
+}
+
+namespace {
+const bool registered = BenchCases::of().add("ceilings", {"copy, update, FMA, GEMM, launch", 0, run_ceilings});
+}  // namespace
+
+}  // namespace varion
