@@ -35,10 +35,11 @@ if(VARION_BLAS_LIBRARY AND VARION_BLAS_INCLUDE)
   set(VARION_HOST_BLAS ON)
 endif()
 
-# oneDNN: convolution and GEMM on a host.
+# oneDNN: convolution and GEMM on a host. Looked for by its files: Debian's dnnl-config.cmake wants OpenCL's headers too.
+find_library(VARION_ONEDNN_LIBRARY dnnl)
+find_path(VARION_ONEDNN_INCLUDE oneapi/dnnl/dnnl.hpp)
 set(VARION_ONEDNN OFF)
-find_package(dnnl CONFIG QUIET)
-if(dnnl_FOUND)
+if(VARION_ONEDNN_LIBRARY AND VARION_ONEDNN_INCLUDE)
   set(VARION_ONEDNN ON)
 endif()
 
@@ -53,7 +54,8 @@ if(VARION_HOST_BLAS)
   target_link_libraries(varion_common INTERFACE ${VARION_BLAS_LIBRARY})
 endif()
 if(VARION_ONEDNN)
-  target_link_libraries(varion_common INTERFACE DNNL::dnnl)
+  target_include_directories(varion_common SYSTEM INTERFACE ${VARION_ONEDNN_INCLUDE})
+  target_link_libraries(varion_common INTERFACE ${VARION_ONEDNN_LIBRARY})
 endif()
 # Kokkos' headers are not ours to warn about.
 foreach(target Kokkos::kokkos Kokkos::kokkoscore Kokkos::kokkoscontainers Kokkos::kokkoskernels Catch2::Catch2)

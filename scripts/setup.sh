@@ -32,6 +32,13 @@ if [ -n "${Kokkos_ROOT:-}${Kokkos_DIR:-}" ]; then
   exit 0
 fi
 
+# One set-up at a time in a checkout: a second one waits and then finds everything there.
+mkdir -p "$deps"
+if command -v flock >/dev/null; then
+  exec 9>"$deps/lock"
+  flock 9
+fi
+
 missing_packages() {
   for p in $packages; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"

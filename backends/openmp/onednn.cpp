@@ -1,7 +1,7 @@
 // oneDNN on the host: GEMM, and convolution with its three primitives. Images stay in our layout
 // (channels last), which its AVX kernels take as it is; only the weights, small, are reordered into the
 // blocked layout that a primitive asks for, in scratch, so that nobody else sees it.
-#include <dnnl.hpp>
+#include <oneapi/dnnl/dnnl.hpp>
 
 #include <algorithm>
 #include <map>
