@@ -67,7 +67,7 @@ void run_steps(Bench& bench) {
         std::uint64_t step = 0;
         bench.measure(label, {0, trainer.flops(), static_cast<double>(batch), "image", 0}, [&] {
           ++step;
-          trainer.step(step, (step - 1) * static_cast<std::uint64_t>(batch), 1e-3);
+          trainer.step(step, (step - 1) * static_cast<std::uint64_t>(batch), 1e-3, false);
         });
       }
 }

@@ -2,7 +2,9 @@
 // IVON: Shen et al. 2024 (arXiv:2402.17641), Algorithm 1. VON: Khan et al. 2018, without the
 // correction that keeps IVON's precision positive.
 #include <cmath>
+#include <limits>
 
+#include "core/blocks.hpp"
 #include "optim/optimizer.hpp"
 
 namespace varion {
@@ -15,40 +17,104 @@ struct NewtonOptions {
   int mc_samples;
 };
 
-/// What the kernels need of one group, as plain numbers.
-struct NewtonGroup {
-  Real decay, ess;
-};
+/// What the kernels need of one group and step, as plain numbers.
 struct NewtonStep {
-  Real decay, ess, beta1, keep1, rho, unbias, rate, clip, floor;
+  Real decay, ess, beta1, keep1, rho, unbias, rate, clip;
+  Real floor;  // the smallest precision taken: IVON's floor, VON's least positive number
   bool gradsq, correct;
 };
 
-/// One step of one weight. `curvature` is the mean over samples of noise times gradient, or of the squared gradient.
+/// sigma^2 = 1 / (ess (h + delta)).
+KOKKOS_INLINE_FUNCTION Real variance(Real hess, Real decay, Real ess) { return 1 / (ess * (hess + decay)); }
+
+/// w = m + sigma eps.
+KOKKOS_INLINE_FUNCTION Real perturbed(Real mean, Real variance, Real eps) {
+  return std::fma(eps, std::sqrt(variance), mean);
+}
+
+/// A weight's state, and the variance that goes with it.
+struct NewtonState {
+  Real mean, hess, momentum, variance;
+};
+
+/// One step of one weight. `curvature` is the mean over samples of (w - m) g, or of g^2.
 // h is stored, s = h + delta is what must stay positive. s' = (s + t^2/s)/2 >= s/2 in exact arithmetic and > 0 in
 // float; the floor keeps the rounding of h' = s' - delta, an ulp of delta, small against s' (docs/equations.md).
-KOKKOS_INLINE_FUNCTION void newton_step(const NewtonStep& c, Real grad, Real curvature, Real& mean, Real& hess,
-                                        Real& momentum, double& nonfinite, double& nonpositive) {
+// The method is a template argument: a flag tested in the loop would keep it from being vectorised.
+template <bool correct, bool gradsq>
+KOKKOS_INLINE_FUNCTION NewtonState newton_step(const NewtonStep& c, Real grad, Real curvature, Real mean, Real hess,
+                                               Real momentum, int& nonfinite, int& nonpositive) {
   const Real s = hess + c.decay;
-  const Real estimate = c.gradsq ? c.ess * curvature : std::sqrt(c.ess * s) * curvature;
-  Real t = s + c.rho * (estimate - hess);
-  if (c.correct) {
-    t = Real(0.5) * (s + t * (t / s));
-    if (t < c.floor) nonpositive += 1;
-    t = t < c.floor ? c.floor : t;
-  } else if (!(t > 0)) {
-    nonpositive += 1;  // VON: the precision would not be one; the entry keeps its old value
-    t = s;
-  }
-  const Real h = t - c.decay;
-  const Real m = c.beta1 * momentum + c.keep1 * grad;
-  Real direction = (m * c.unbias + c.decay * mean) / (h + c.decay);
+  const Real estimate = c.ess * (gradsq ? curvature : s * curvature);
+  Real t = std::fma(c.rho, estimate - hess, s);
+  t = correct ? Real(0.5) * std::fma(t, t / s, s) : t;
+  // IVON holds the entry at the floor. VON's precision would not be one: the entry keeps its old value.
+  const Real kept = t >= c.floor ? t : (correct ? c.floor : s);
+  nonpositive += kept != t ? 1 : 0;
+  const Real h = kept - c.decay;
+  const Real m = std::fma(c.beta1, momentum, c.keep1 * grad);
+  const Real v = variance(h, c.decay, c.ess);
+  Real direction = std::fma(c.decay, mean, m * c.unbias) * (c.ess * v);
   direction = direction > c.clip ? c.clip : direction < -c.clip ? -c.clip : direction;
-  const Real w = mean - c.rate * direction;
-  hess = h;
-  momentum = m;
-  mean = w;
+  const Real w = std::fma(-c.rate, direction, mean);
   nonfinite += not_finite(w + h);
+  return {w, h, m, v};
+}
+
+/// One block of the step after several samples.
+template <bool correct, bool gradsq>
+KOKKOS_INLINE_FUNCTION void update_block(const NewtonStep c, const Real* g, const Real* v, Real* m, Real* h, Real* b,
+                                         int lo, int hi, int& bad, int& refused) {
+  int nonfinite = 0, nonpositive = 0;
+  VARION_IVDEP
+  for (int i = lo; i < hi; ++i) {
+    const auto s = newton_step<correct, gradsq>(c, g[i], v[i], m[i], h[i], b[i], nonfinite, nonpositive);
+    m[i] = s.mean;
+    h[i] = s.hess;
+    b[i] = s.momentum;
+  }
+  bad = nonfinite;
+  refused = nonpositive;
+}
+
+/// One block of the step with one sample. `moved`: w - m, where it is not taken from the weights.
+template <bool correct, bool gradsq>
+KOKKOS_INLINE_FUNCTION void finish_block(const NewtonStep c, const Real* g, const Real* moved, const Real* eps, Real* m,
+                                         Real* h, Real* b, Real* w, int lo, int hi, int& bad, int& refused) {
+  int nonfinite = 0, nonpositive = 0;
+  VARION_IVDEP
+  for (int i = lo; i < hi; ++i) {
+    const Real d = gradsq ? g[i] : kHostExec ? w[i] - m[i] : moved[i];
+    const auto s = newton_step<correct, gradsq>(c, g[i], d * g[i], m[i], h[i], b[i], nonfinite, nonpositive);
+    m[i] = s.mean;
+    h[i] = s.hess;
+    b[i] = s.momentum;
+    w[i] = perturbed(s.mean, s.variance, eps[i]);
+  }
+  bad = nonfinite;
+  refused = nonpositive;
+}
+
+/// The block's standard normals, drawn or given.
+KOKKOS_INLINE_FUNCTION void noise_block(const RandomKey& key, const ConstVec& given, Index base, int lo, int hi,
+                                        Real* eps) {
+  if (given.extent(0) == 0) return normal_block(key, base, eps);
+  for (int i = lo; i < hi; ++i) eps[i] = given(base + i);
+}
+
+/// w - m of the block's sample. A host reads both: drawing a normal costs it more than a word. A GPU computes sigma eps
+/// from the counter again, as happens wherever the noise was given.
+KOKKOS_INLINE_FUNCTION void displacement_block(const NewtonStep& c, const RandomKey& key, const ConstVec& given,
+                                               Index base, int lo, int hi, const ConstVec& mean, const ConstVec& hess,
+                                               const ConstVec& weights, Real* moved) {
+  if (c.gradsq) {
+    for (int i = lo; i < hi; ++i) moved[i] = 0;  // not asked for
+  } else if (kHostExec && given.extent(0) == 0) {
+    for (int i = lo; i < hi; ++i) moved[i] = weights(base + i) - mean(base + i);
+  } else {
+    noise_block(key, given, base, lo, hi, moved);
+    for (int i = lo; i < hi; ++i) moved[i] *= std::sqrt(variance(hess(base + i), c.decay, c.ess));
+  }
 }
 
 class Newton final : public Optimizer {
@@ -73,12 +139,12 @@ class Newton final : public Optimizer {
     for (const GroupRange& g : layout_.groups()) perturb_range(exec, noise, g, weights);
   }
 
-  void collect(const Exec& exec, int sample, const Noise& noise, ConstVec gradient) override {
+  void collect(const Exec& exec, int sample, const Noise& noise, ConstVec weights, ConstVec gradient) override {
     if (grad_.extent(0) == 0) {  // never with one sample a step: `finish` needs no running means
       grad_ = Vec("varion::optim::gradient", hess_.extent(0));
       curvature_ = Vec("varion::optim::curvature", hess_.extent(0));
     }
-    for (const GroupRange& g : layout_.groups()) collect_range(exec, sample, noise, g, gradient);
+    for (const GroupRange& g : layout_.groups()) collect_range(exec, sample, noise, g, weights, gradient);
   }
 
   void update(const Exec& exec, std::uint64_t step, double lr) override {
@@ -87,20 +153,20 @@ class Newton final : public Optimizer {
 
   void finish(const Exec& exec, int sample, const Noise& noise, ConstVec gradient, std::uint64_t step, double lr,
               const Noise& next, Vec weights) override {
-    if (sample > 0 || next.given.extent(0) > 0)
+    if (sample > 0 || noise.given.extent(0) > 0 || next.given.extent(0) > 0)
       return Optimizer::finish(exec, sample, noise, gradient, step, lr, next, weights);
     for (const GroupRange& g : layout_.groups())
-      finish_range(exec, noise, gradient, step_constants(step, lr, g.group), next, g, weights);
+      finish_range(exec, noise, gradient, step, step_constants(step, lr, g.group), next, g, weights);
   }
 
   Vec sigma(const Exec& exec) const override {
     const Vec out("varion::optim::sigma", hess_.extent(0));
     const ConstVec hess = hess_;
     for (const GroupRange& g : layout_.groups()) {
-      const NewtonGroup c = constants(g.group);
+      const Real decay = static_cast<Real>(o_.weight_decay[at(g.group)]), ess = static_cast<Real>(o_.ess);
       Kokkos::parallel_for(
           "varion::newton::sigma", Range(exec, g.begin, g.end),
-          KOKKOS_LAMBDA(const Index i) { out(i) = 1 / std::sqrt(c.ess * (hess(i) + c.decay)); });
+          KOKKOS_LAMBDA(const Index i) { out(i) = std::sqrt(variance(hess(i), decay, ess)); });
     }
     return out;
   }
@@ -124,59 +190,42 @@ class Newton final : public Optimizer {
   }
 
   static size_t at(int group) { return static_cast<size_t>(group); }
-  NewtonGroup constants(int group) const {
-    return {static_cast<Real>(o_.weight_decay[at(group)]), static_cast<Real>(o_.ess)};
-  }
-
-  /// w = m + eps / sqrt(ess (h + delta)). Reads mean, hess, writes w: 12 bytes per parameter.
+  /// Reads mean, hess, writes w: 12 bytes per parameter.
   void perturb_range(const Exec& exec, const Noise& noise, const GroupRange& g, Vec weights) const {
     const ConstVec mean = mean_, hess = hess_, given = noise.given;
     const RandomKey key = noise.key;
-    const NewtonGroup c = constants(g.group);
-    const Index begin = g.begin, end = g.end;
-    Kokkos::parallel_for(
-        "varion::newton::perturb", Range(exec, begin / kNoiseBlock, (end - 1) / kNoiseBlock + 1),
-        KOKKOS_LAMBDA(const Index b) {
-          const Index base = b * kNoiseBlock;
-          const Index lo = base < begin ? begin : base;
-          const Index hi = base + kNoiseBlock < end ? base + kNoiseBlock : end;
-          Real eps[kNoiseBlock];
-          if (given.extent(0) == 0) normal_block(key, base, eps);
-          else for (Index i = lo; i < hi; ++i) eps[i - base] = given(i);
-          for (Index i = lo; i < hi; ++i)
-            weights(i) = mean(i) + eps[i - base] / std::sqrt(c.ess * (hess(i) + c.decay));
-        });
+    const Real decay = static_cast<Real>(o_.weight_decay[at(g.group)]), ess = static_cast<Real>(o_.ess);
+    for_blocks("varion::newton::perturb", exec, g.begin, g.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+      Real eps[kNoiseBlock];
+      noise_block(key, given, base, lo, hi, eps);
+      const Real *const m = mean.data() + base, *const h = hess.data() + base;
+      Real* const w = weights.data() + base;
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) w[i] = perturbed(m[i], variance(h[i], decay, ess), eps[i]);
+    });
   }
 
-  /// Running means over samples of the gradient and of the curvature estimate's random part: noise
-  /// times gradient (Price), or the squared gradient. Noise is drawn again, not stored.
-  /// Reads the gradient, writes both means: 12 bytes per parameter for the first sample.
-  void collect_range(const Exec& exec, int sample, const Noise& noise, const GroupRange& g,
+  /// Running means over samples of the gradient and of the curvature estimate's random part: (w - m) g (Price), or
+  /// the squared gradient. Reads gradient, weights, mean, writes both means: 20 bytes per parameter for the first.
+  void collect_range(const Exec& exec, int sample, const Noise& noise, const GroupRange& range, ConstVec weights,
                      ConstVec gradient) const {
     const Vec grad = grad_, curvature = curvature_;
-    const ConstVec given = noise.given;
+    const ConstVec mean = mean_, hess = hess_, given = noise.given;
     const RandomKey key = noise.key;
-    const Index begin = g.begin, end = g.end;
-    const bool gradsq = o_.gradsq;
+    const NewtonStep c = step_constants(1, 0, range.group);
     const Real share = 1 / static_cast<Real>(sample + 1);
-    Kokkos::parallel_for(
-        "varion::newton::collect", Range(exec, begin / kNoiseBlock, (end - 1) / kNoiseBlock + 1),
-        KOKKOS_LAMBDA(const Index b) {
-          const Index base = b * kNoiseBlock;
-          const Index lo = base < begin ? begin : base;
-          const Index hi = base + kNoiseBlock < end ? base + kNoiseBlock : end;
-          Real eps[kNoiseBlock] = {};
-          if (!gradsq) {
-            if (given.extent(0) == 0) normal_block(key, base, eps);
-            else for (Index i = lo; i < hi; ++i) eps[i - base] = given(i);
-          }
-          for (Index i = lo; i < hi; ++i) {
-            const Real d = gradient(i);
-            const Real v = gradsq ? d * d : d * eps[i - base];
-            grad(i) = sample == 0 ? d : grad(i) + (d - grad(i)) * share;
-            curvature(i) = sample == 0 ? v : curvature(i) + (v - curvature(i)) * share;
-          }
-        });
+    for_blocks("varion::newton::collect", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+      Real moved[kNoiseBlock];
+      displacement_block(c, key, given, base, lo, hi, mean, hess, weights, moved);
+      const Real* const g = gradient.data() + base;
+      Real *const g_mean = grad.data() + base, *const v_mean = curvature.data() + base;
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) {
+        const Real v = c.gradsq ? g[i] * g[i] : moved[i] * g[i];
+        g_mean[i] = sample == 0 ? g[i] : std::fma(g[i] - g_mean[i], share, g_mean[i]);
+        v_mean[i] = sample == 0 ? v : std::fma(v - v_mean[i], share, v_mean[i]);
+      }
+    });
   }
 
   /// What one step needs besides the vectors.
@@ -190,7 +239,8 @@ class Newton final : public Optimizer {
     c.unbias = static_cast<Real>(o_.debias ? 1 / (1 - std::pow(o_.beta1, static_cast<double>(step))) : 1);
     c.rate = static_cast<Real>(lr * (o_.rescale_lr ? o_.hess_init[at(group)] + o_.weight_decay[at(group)] : 1));
     c.clip = static_cast<Real>(std::min(o_.clip_radius, 1e30));
-    c.floor = c.decay * Real(0x1p-14);
+    c.floor = o_.correct ? std::max(c.decay * Real(0x1p-14), std::numeric_limits<Real>::min())
+                         : std::numeric_limits<Real>::denorm_min();
     c.gradsq = o_.gradsq;
     c.correct = o_.correct;
     return c;
@@ -198,62 +248,46 @@ class Newton final : public Optimizer {
 
   /// The step after several samples: reads gradient, curvature, mean, hess, momentum; writes the last three:
   /// 32 bytes per parameter.
-  void update_range(const Exec& exec, std::uint64_t step, double lr, const GroupRange& g) const {
+  void update_range(const Exec& exec, std::uint64_t step, double lr, const GroupRange& range) const {
     const Vec mean = mean_, hess = hess_, momentum = momentum_;
     const ConstVec grad = grad_, curvature = curvature_;
-    const NewtonStep c = step_constants(step, lr, g.group);
-    double bad = 0, refused = 0;
-    Kokkos::parallel_reduce(
-        "varion::newton::update", Range(exec, g.begin, g.end),
-        KOKKOS_LAMBDA(const Index i, double& nonfinite, double& nonpositive) {
-          newton_step(c, grad(i), curvature(i), mean(i), hess(i), momentum(i), nonfinite, nonpositive);
-        },
-        bad, refused);
-    add_report(exec, bad, refused);
+    const NewtonStep c = step_constants(step, lr, range.group);
+    const DeviceReport report = report_;
+    for_blocks("varion::newton::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+      const Real *const g = grad.data() + base, *const v = curvature.data() + base;
+      Real *const m = mean.data() + base, *const h = hess.data() + base, *const b = momentum.data() + base;
+      int bad = 0, refused = 0;
+      if (c.correct && c.gradsq) update_block<true, true>(c, g, v, m, h, b, lo, hi, bad, refused);
+      else if (c.correct) update_block<true, false>(c, g, v, m, h, b, lo, hi, bad, refused);
+      else if (c.gradsq) update_block<false, true>(c, g, v, m, h, b, lo, hi, bad, refused);
+      else update_block<false, false>(c, g, v, m, h, b, lo, hi, bad, refused);
+      add_report(report, step, bad, refused);
+    });
   }
 
-  /// The whole step with one sample: takes in its gradient (its noise drawn again), updates, and writes the next
-  /// step's weights. Reads gradient, mean, hess, momentum; writes mean, hess, momentum, weights: 32 bytes per
-  /// parameter.
-  void finish_range(const Exec& exec, const Noise& noise, ConstVec gradient, const NewtonStep& c, const Noise& next,
-                    const GroupRange& g, Vec weights) const {
+  /// The whole step with one sample: takes in its gradient, updates, and writes the next step's weights. Reads
+  /// gradient, mean, hess, momentum (on a host weights too: w - m instead of drawing the noise again), writes mean,
+  /// hess, momentum, weights: 36 bytes per parameter on a host, 32 on a GPU.
+  void finish_range(const Exec& exec, const Noise& noise, ConstVec gradient, std::uint64_t step, const NewtonStep& c,
+                    const Noise& next, const GroupRange& range, Vec weights) const {
     const Vec mean = mean_, hess = hess_, momentum = momentum_;
-    const ConstVec given = noise.given;
     const RandomKey key = noise.key, next_key = next.key;
-    const Index begin = g.begin, end = g.end;
-    double bad = 0, refused = 0;
-    Kokkos::parallel_reduce(
-        "varion::newton::finish", Range(exec, begin / kNoiseBlock, (end - 1) / kNoiseBlock + 1),
-        KOKKOS_LAMBDA(const Index b, double& nonfinite, double& nonpositive) {
-          const Index base = b * kNoiseBlock;
-          const Index lo = base < begin ? begin : base;
-          const Index hi = base + kNoiseBlock < end ? base + kNoiseBlock : end;
-          Real eps[kNoiseBlock] = {};
-          if (given.extent(0) != 0) {
-            for (Index i = lo; i < hi; ++i) eps[i - base] = given(i);
-          } else if (!c.gradsq) {
-            normal_block(key, base, eps);
-          }
-          for (Index i = lo; i < hi; ++i) {
-            const Real d = gradient(i);
-            newton_step(c, d, c.gradsq ? d * d : d * eps[i - base], mean(i), hess(i), momentum(i), nonfinite,
-                        nonpositive);
-          }
-          normal_block(next_key, base, eps);
-          for (Index i = lo; i < hi; ++i)
-            weights(i) = mean(i) + eps[i - base] / std::sqrt(c.ess * (hess(i) + c.decay));
-        },
-        bad, refused);
-    add_report(exec, bad, refused);
-  }
-
-  void add_report(const Exec& exec, double bad, double refused) const {
-    const auto report = report_;
-    Kokkos::parallel_for(
-        "varion::newton::report", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
-          report(0) += bad;
-          report(1) += refused;
-        });
+    const DeviceReport report = report_;
+    for_blocks("varion::newton::finish", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+      Real eps[kNoiseBlock];
+      normal_block(next_key, base, eps);
+      Real moved[kNoiseBlock];
+      if constexpr (!kHostExec) displacement_block(c, key, ConstVec(), base, lo, hi, mean, hess, weights, moved);
+      const Real* const g = gradient.data() + base;
+      Real *const m = mean.data() + base, *const h = hess.data() + base, *const b = momentum.data() + base;
+      Real* const w = weights.data() + base;
+      int bad = 0, refused = 0;
+      if (c.correct && c.gradsq) finish_block<true, true>(c, g, moved, eps, m, h, b, w, lo, hi, bad, refused);
+      else if (c.correct) finish_block<true, false>(c, g, moved, eps, m, h, b, w, lo, hi, bad, refused);
+      else if (c.gradsq) finish_block<false, true>(c, g, moved, eps, m, h, b, w, lo, hi, bad, refused);
+      else finish_block<false, false>(c, g, moved, eps, m, h, b, w, lo, hi, bad, refused);
+      add_report(report, step, bad, refused);
+    });
   }
 
  private:

@@ -27,17 +27,29 @@ struct Noise {
   ConstVec given;  // empty: draw from `key`
 };
 
-/// Counts of a step, summed since they were last read.
+/// Counts of the steps since they were last read.
 struct StepReport {
-  double nonfinite = 0;    // entries whose new state is NaN or infinite
-  double nonpositive = 0;  // VON: refused Hessian updates; IVON: floored entries
+  std::int64_t nonfinite = 0;    // entries whose new state is NaN or infinite
+  std::int64_t nonpositive = 0;  // VON: refused Hessian updates; IVON: floored entries
+  std::int64_t first_bad = 0;    // the first step with a non-finite entry; 0: none
 };
+using DeviceReport = Kokkos::View<std::int64_t[3], Memory>;
+
+/// Adds a block's counts: what is wrong is rare, so that no reduction runs and nobody waits. Integers: any order
+/// gives the same sums.
+KOKKOS_INLINE_FUNCTION void add_report(const DeviceReport& report, std::uint64_t step, int nonfinite, int nonpositive) {
+  if (nonfinite > 0) {
+    Kokkos::atomic_add(&report(0), std::int64_t(nonfinite));
+    Kokkos::atomic_compare_exchange(&report(2), std::int64_t(0), static_cast<std::int64_t>(step));
+  }
+  if (nonpositive > 0) Kokkos::atomic_add(&report(1), std::int64_t(nonpositive));
+}
 
 class Optimizer {
  public:
   Optimizer(const Layout& layout, std::string name) : layout_(layout), name_(std::move(name)) {
     mean_ = Vec("varion::optim::mean", static_cast<size_t>(layout.size()));
-    report_ = Kokkos::View<double[2], Memory>("varion::optim::report");
+    report_ = DeviceReport("varion::optim::report");
   }
   virtual ~Optimizer() = default;
 
@@ -49,17 +61,17 @@ class Optimizer {
   virtual void start(const Exec&) = 0;
   /// Writes the weights at which sample `sample` of this step's gradient is taken.
   virtual void perturb(const Exec&, const Noise&, Vec weights) const = 0;
-  /// Takes in the gradient of the mean loss at those weights; samples come in order 0, 1, ... The vector of the
-  /// last sample stays untouched until `update`.
-  virtual void collect(const Exec&, int sample, const Noise&, ConstVec gradient) = 0;
+  /// Takes in the gradient of the mean loss at `weights`, which `perturb` wrote with this noise; samples come in
+  /// order 0, 1, ... The gradient of the last sample stays untouched until `update`.
+  virtual void collect(const Exec&, int sample, const Noise&, ConstVec weights, ConstVec gradient) = 0;
   /// One step on the samples collected. `step` counts from 1, `lr` is the schedule's value.
   virtual void update(const Exec&, std::uint64_t step, double lr) = 0;
 
-  /// collect of the last sample, update, and the next step's perturb: what a fused kernel does in one pass.
-  /// The same bits as the three calls.
+  /// collect of the last sample, update, and the next step's perturb: what a fused kernel does in one pass, from the
+  /// weights of this step to those of the next. The same bits as the three calls.
   virtual void finish(const Exec& exec, int sample, const Noise& noise, ConstVec gradient, std::uint64_t step,
                       double lr, const Noise& next, Vec weights) {
-    collect(exec, sample, noise, gradient);
+    collect(exec, sample, noise, weights, gradient);
     update(exec, step, lr);
     perturb(exec, next, weights);
   }
@@ -83,8 +95,8 @@ class Optimizer {
     auto host = Kokkos::create_mirror_view(report_);
     Kokkos::deep_copy(exec, host, report_);
     exec.fence();  // the host reads the step's counts
-    const StepReport r{host(0), host(1)};
-    Kokkos::deep_copy(exec, report_, 0.0);
+    const StepReport r{host(0), host(1), host(2)};
+    Kokkos::deep_copy(exec, report_, std::int64_t(0));
     return r;
   }
 
@@ -92,7 +104,7 @@ class Optimizer {
   const Layout& layout_;
   std::string name_;
   Vec mean_;                             // [P], never overwritten by a sample
-  Kokkos::View<double[2], Memory> report_;  // nonfinite, nonpositive
+  DeviceReport report_;
 };
 
 /// An option's value for matrices and, from KEY_1d unless that is negative, for 1-D tensors.
@@ -110,7 +122,7 @@ struct OptimizerEntry {
 };
 using Optimizers = Registry<OptimizerEntry>;
 
-/// out = 1 where a value is NaN or infinite.
-KOKKOS_INLINE_FUNCTION double not_finite(Real v) { return v - v == 0 ? 0.0 : 1.0; }
+/// 1 where a value is NaN or infinite.
+KOKKOS_INLINE_FUNCTION int not_finite(Real v) { return v - v == 0 ? 0 : 1; }
 
 }  // namespace varion

@@ -1,6 +1,7 @@
 // Point estimates: AdamW (Loshchilov and Hutter 2019) and SGD with momentum, as PyTorch defines them.
 #include <cmath>
 
+#include "core/blocks.hpp"
 #include "optim/optimizer.hpp"
 
 namespace varion {
@@ -11,9 +12,9 @@ class PointEstimate : public Optimizer {
   PointEstimate(const Layout& layout, const std::string& name, std::array<double, Layout::kGroups> decay)
       : Optimizer(layout, name), decay_(decay) {}
   void perturb(const Exec& exec, const Noise&, Vec weights) const override {
-    Kokkos::deep_copy(exec, weights, mean_);
+    if (weights.data() != mean_.data()) Kokkos::deep_copy(exec, weights, mean_);
   }
-  void collect(const Exec&, int, const Noise&, ConstVec gradient) override { gradient_ = gradient; }
+  void collect(const Exec&, int, const Noise&, ConstVec, ConstVec gradient) override { gradient_ = gradient; }
 
  protected:
   std::array<double, Layout::kGroups> decay_;
@@ -46,23 +47,23 @@ class AdamW final : public PointEstimate {
     const Real root = static_cast<Real>(1 / std::sqrt(1 - std::pow(beta2_, t)));
     const Real shrink = static_cast<Real>(1 - lr * decay_[static_cast<size_t>(range.group)]);
     const Real eps = static_cast<Real>(eps_);
-    const auto report = report_;
-    double bad = 0;
-    Kokkos::parallel_reduce(
-        "varion::adamw::update", Range(exec, range.begin, range.end),
-        KOKKOS_LAMBDA(const Index i, double& nonfinite) {
-          const Real g = gradient(i);
-          const Real m = b1 * first(i) + k1 * g, v = b2 * second(i) + k2 * g * g;
-          const Real w = mean(i) * shrink - rate * m / (std::sqrt(v) * root + eps);
-          first(i) = m;
-          second(i) = v;
-          mean(i) = w;
-          nonfinite += not_finite(w);
-        },
-        bad);
-    Kokkos::parallel_for(
-        "varion::adamw::report", Range(exec, 0, 1),
-        KOKKOS_LAMBDA(const Index) { report(0) += bad; });
+    const DeviceReport report = report_;
+    for_blocks("varion::adamw::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+      const Real* const g = gradient.data() + base;
+      Real *const w = mean.data() + base, *const m = first.data() + base, *const v = second.data() + base;
+      int bad = 0;
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) {
+        const Real m_new = std::fma(k1, g[i], b1 * m[i]), v_new = std::fma(k2 * g[i], g[i], b2 * v[i]);
+        const Real step_i = rate * m_new / std::fma(std::sqrt(v_new), root, eps);
+        const Real w_new = std::fma(w[i], shrink, -step_i);
+        m[i] = m_new;
+        v[i] = v_new;
+        w[i] = w_new;
+        bad += not_finite(w_new);
+      }
+      add_report(report, step, bad, 0);
+    });
   }
   std::vector<StateVector> state() const override {
     return {{"mean", mean_}, {"exp_avg", first_}, {"exp_avg_sq", second_}};
@@ -85,29 +86,29 @@ class Sgd final : public PointEstimate {
   void start(const Exec& exec) override { Kokkos::deep_copy(exec, momentum_, Real(0)); }
   /// d = g + decay w; b = mu b + d; w -= lr b. (From b = 0 the first b is d, as in PyTorch.)
   /// Reads gradient, mean, momentum, writes two: 20 bytes per parameter.
-  void update(const Exec& exec, std::uint64_t, double lr) override {
-    for (const GroupRange& g : layout_.groups()) update_range(exec, lr, g);
+  void update(const Exec& exec, std::uint64_t step, double lr) override {
+    for (const GroupRange& g : layout_.groups()) update_range(exec, step, lr, g);
   }
-  void update_range(const Exec& exec, double lr, const GroupRange& range) const {
+  void update_range(const Exec& exec, std::uint64_t step, double lr, const GroupRange& range) const {
     const Vec mean = mean_, momentum = momentum_;
     const ConstVec gradient = gradient_;
     const Real mu = static_cast<Real>(momentum_factor_), rate = static_cast<Real>(lr);
     const Real decay = static_cast<Real>(decay_[static_cast<size_t>(range.group)]);
-    const auto report = report_;
-    double bad = 0;
-    Kokkos::parallel_reduce(
-        "varion::sgd::update", Range(exec, range.begin, range.end),
-        KOKKOS_LAMBDA(const Index i, double& nonfinite) {
-          const Real b = mu * momentum(i) + (gradient(i) + decay * mean(i));
-          const Real w = mean(i) - rate * b;
-          momentum(i) = b;
-          mean(i) = w;
-          nonfinite += not_finite(w);
-        },
-        bad);
-    Kokkos::parallel_for(
-        "varion::sgd::report", Range(exec, 0, 1),
-        KOKKOS_LAMBDA(const Index) { report(0) += bad; });
+    const DeviceReport report = report_;
+    for_blocks("varion::sgd::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+      const Real* const g = gradient.data() + base;
+      Real *const w = mean.data() + base, *const b = momentum.data() + base;
+      int bad = 0;
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) {
+        const Real b_new = std::fma(mu, b[i], std::fma(decay, w[i], g[i]));
+        const Real w_new = std::fma(-rate, b_new, w[i]);
+        b[i] = b_new;
+        w[i] = w_new;
+        bad += not_finite(w_new);
+      }
+      add_report(report, step, bad, 0);
+    });
   }
   std::vector<StateVector> state() const override {
     return {{"mean", mean_}, {"momentum", momentum_}};

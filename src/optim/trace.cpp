@@ -62,7 +62,7 @@ std::map<std::string, double> replay_trace(const std::string& path) {
       const Noise noise{{}, device_vector(t.at("noise")[step][s], size)};
       const Vec gradient = device_vector(t.at("gradient")[step][s], size);
       if (s + 1 < samples)
-        optimizer->collect(exec, static_cast<int>(s), noise, gradient);
+        optimizer->collect(exec, static_cast<int>(s), noise, weights, gradient);
       else
         optimizer->finish(exec, static_cast<int>(s), noise, gradient, step + 1, t.at("lr")[step].get<double>(), {},
                           weights);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/blocks.hpp"
 #include "core/error.hpp"
 #include "core/profile.hpp"
 
@@ -131,7 +132,11 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       replay_(net_.graph, exec),
       clip_(config.real("optim.grad_clip")) {
   steps_per_epoch_ = std::max<Index>(data.train.count / net_.batch, 1);
-  weights_ = Vec("varion::train::weights", static_cast<size_t>(layout.size()));
+  loss_ = Kokkos::View<double, Memory>("varion::train::loss");
+  squares_ = Kokkos::View<double, Memory>("varion::train::squares");
+  // The weights of a point estimate are its mean: no copy.
+  weights_ = optimizer_->is_variational() ? Vec("varion::train::weights", static_cast<size_t>(layout.size()))
+                                          : optimizer_->mean();
   gradient_ = Vec("varion::train::gradient", static_cast<size_t>(layout.size()));
   replay_.weights = weights_;
   replay_.gradient = gradient_;
@@ -140,18 +145,43 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
   optimizer_->start(exec_);
 }
 
-double norm_of(const Exec& exec, ConstVec v) {
-  double sum = 0;
+void sum_of_squares(const Exec& exec, ConstVec v, Kokkos::View<double, Memory> out) {
+  constexpr int lanes = 4;  // a noise block holds 4 numbers on a GPU, 32 times as many on a host
+  const Index n = static_cast<Index>(v.extent(0));
   Kokkos::parallel_reduce(
-      "varion::train::norm", Range(exec, 0, static_cast<Index>(v.extent(0))),
-      KOKKOS_LAMBDA(const Index i, double& s) { s += double(v(i)) * double(v(i)); }, sum);
-  return std::sqrt(sum);
+      "varion::train::norm", Range(exec, 0, (n + kNoiseBlock - 1) / kNoiseBlock),
+      KOKKOS_LAMBDA(const Index block, double& sum) {
+        const Index base = block * kNoiseBlock;
+        const int count = static_cast<int>(n - base < kNoiseBlock ? n - base : Index(kNoiseBlock));
+        const Real* const x = v.data() + base;
+        double part[lanes] = {};
+        int i = 0;
+        for (; i + lanes <= count; i += lanes)
+          for (int k = 0; k < lanes; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
+        for (; i < count; ++i) part[0] += double(x[i]) * double(x[i]);
+        sum += (part[0] + part[1]) + (part[2] + part[3]);
+      },
+      out);
 }
 
-void scale_gradient(const Exec& exec, Vec g, Real factor) {
+/// g *= limit / |g| where |g| is larger. 8 bytes per element.
+void clip_to_norm(const Exec& exec, Kokkos::View<const double, Memory> squares, double limit, Vec gradient) {
+  for_blocks("varion::train::clip", exec, 0, static_cast<Index>(gradient.extent(0)),
+             KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+               const double norm = std::sqrt(squares());
+               if (!(norm > limit)) return;
+               const Real factor = static_cast<Real>(limit / norm);
+               Real* const g = gradient.data() + base;
+               VARION_IVDEP
+               for (int i = lo; i < hi; ++i) g[i] *= factor;
+             });
+}
+
+/// sum (+)= share times the one number in `value`.
+void add_share(const Exec& exec, ConstVec value, double share, bool add, Kokkos::View<double, Memory> sum) {
   Kokkos::parallel_for(
-      "varion::train::clip", Range(exec, 0, static_cast<Index>(g.extent(0))),
-      KOKKOS_LAMBDA(const Index i) { g(i) *= factor; });
+      "varion::train::loss", Range(exec, 0, 1),
+      KOKKOS_LAMBDA(const Index) { sum() = (add ? sum() : 0.0) + share * static_cast<double>(value(0)); });
 }
 
 void Trainer::fill_batch(std::uint64_t first) {
@@ -163,13 +193,12 @@ void Trainer::fill_batch(std::uint64_t first) {
     plan_.gather_targets(exec_, train_, replay_.value(net_.target));
 }
 
-double Trainer::step(std::uint64_t step, std::uint64_t first, double lr) {
+void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
   const Region region("step");
   const int samples = optimizer_->samples_per_step();
   const auto noise_of = [&](std::uint64_t at, int sample) {
     return Noise{RandomKey::make(seed_, Stream::train_noise, at, static_cast<std::uint64_t>(sample)), {}};
   };
-  double loss = 0;
   fill_batch(first);
   for (int s = 0; s < samples; ++s) {
     const Noise noise = noise_of(step, s);
@@ -178,21 +207,26 @@ double Trainer::step(std::uint64_t step, std::uint64_t first, double lr) {
     replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(s));
     replay_.forward();
     replay_.backward(net_.loss);
-    norm_ = norm_of(exec_, gradient_);
-    if (clip_ > 0 && norm_ > clip_) scale_gradient(exec_, gradient_, static_cast<Real>(clip_ / norm_));
-    Real value = 0;
-    Kokkos::deep_copy(exec_, Kokkos::View<Real, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(&value),
-                      Kokkos::subview(replay_.value(net_.loss), 0));
-    exec_.fence();  // the host reads the loss
-    loss += static_cast<double>(value) / samples;
+    add_share(exec_, replay_.value(net_.loss), 1.0 / samples, s > 0, loss_);
+    if (clip_ > 0 || (want_norm && s + 1 == samples)) sum_of_squares(exec_, gradient_, squares_);
+    if (clip_ > 0) clip_to_norm(exec_, squares_, clip_, gradient_);
     if (s + 1 < samples) {
-      optimizer_->collect(exec_, s, noise, gradient_);
+      optimizer_->collect(exec_, s, noise, weights_, gradient_);
     } else {
       optimizer_->finish(exec_, s, noise, gradient_, step, lr, noise_of(step + 1, 0), weights_);
       perturbed_ = step + 1;
     }
   }
-  return loss;
+}
+
+StepNews Trainer::news() {
+  StepNews n;
+  using Host = Kokkos::View<double, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+  Kokkos::deep_copy(exec_, Host(&n.loss), loss_);
+  Kokkos::deep_copy(exec_, Host(&n.gradient_norm), squares_);
+  n.report = optimizer_->take_report(exec_);  // waits
+  n.gradient_norm = std::sqrt(n.gradient_norm);
+  return n;
 }
 
 }  // namespace varion

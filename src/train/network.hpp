@@ -50,21 +50,28 @@ class Evaluator {
   BatchPlan plan_;
 };
 
-/// The 2-norm of a vector. 4 bytes read per element; the host waits for it.
-double norm_of(const Exec& exec, ConstVec v);
+/// out = the sum of squares of a vector, on the device. 4 bytes read per element.
+void sum_of_squares(const Exec& exec, ConstVec v, Kokkos::View<double, Memory> out);
 
-/// The gradient-side: one training step at a time.
+/// What the host learns of the steps since it last asked.
+struct StepNews {
+  double loss = 0;           // of the last step, the mean over its samples
+  double gradient_norm = 0;  // of the last sample's gradient where it was asked for, else of the last that was
+  StepReport report;
+};
+
+/// The gradient-side: one training step at a time. Steps are queued; the host waits only in `news`.
 class Trainer {
  public:
   Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec);
   Optimizer& optimizer() { return *optimizer_; }
   Index steps_per_epoch() const { return steps_per_epoch_; }
   Index batch() const { return net_.batch; }
-  /// Runs step `step` (from 1) at this rate on the examples from position `first` of the training order;
-  /// returns the mean loss over its samples.
-  double step(std::uint64_t step, std::uint64_t first, double lr);
-  /// Norm of the last sample's gradient.
-  double gradient_norm() const { return norm_; }
+  /// Queues step `step` (from 1) at this rate on the examples from position `first` of the training order. The
+  /// gradient's norm costs a pass over it: it is taken where `want_norm`, or where gradients are clipped.
+  void step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm);
+  /// Waits for the steps queued, and reads and clears their counts.
+  StepNews news();
   Index arena_words() const { return net_.graph.arena_words(); }
   /// GEMM and convolution flops of one sample's forward and backward pass.
   double flops() const { return net_.graph.flops(true); }
@@ -81,7 +88,8 @@ class Trainer {
   Replay replay_;
   Vec weights_, gradient_;
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
-  double clip_, norm_ = 0;
+  double clip_;
+  Kokkos::View<double, Memory> loss_, squares_;  // of the last step; of the last gradient that was asked for
 };
 
 }  // namespace varion

@@ -248,21 +248,32 @@ class Run {
     saved_ = Clock::now();
   }
 
-  /// One optimizer step. Errors: 10 when a number is not finite.
-  void step() {
+  /// Queues one optimizer step.
+  void step(bool want_norm) {
     const Progress progress{now(), total_, trainer_.steps_per_epoch(), warmup_,
                             config_.real("optim.final_lr_frac")};
     lr_ = config_.real("optim.lr") * schedule_.factor(progress);
-    const auto begin = Clock::now();
-    loss_ = trainer_.step(++at_.step, at_.samples, lr_);
+    if (unread_ == 0) began_ = Clock::now();
+    trainer_.step(++at_.step, at_.samples, lr_, want_norm);
     at_.samples += static_cast<std::uint64_t>(trainer_.batch());
-    const StepReport report = optimizer_.take_report(exec_);
-    trained_ += seconds_since(begin);
-    ++timed_;
-    at_.nonpositive += report.nonpositive;
-    if ((report.nonfinite > 0 || !std::isfinite(loss_)) && config_.flag("train.stop_on_nonfinite")) {
-      const std::string message = text("step ", at_.step, ": loss ", loss_, ", ", report.nonfinite,
-                                       " non-finite entries in the optimizer's state");
+    ++unread_;
+  }
+
+  /// Waits for the steps queued and learns how they went: once a logging interval, and before anything is written.
+  /// Errors: 10 when a number was not finite; nothing has been saved since.
+  void read_news() {
+    if (unread_ == 0) return;
+    const StepNews news = trainer_.news();
+    trained_ += seconds_since(began_);
+    timed_ += unread_;
+    unread_ = 0;
+    loss_ = news.loss;
+    norm_ = news.gradient_norm;
+    at_.nonpositive += static_cast<double>(news.report.nonpositive);
+    if ((news.report.nonfinite > 0 || !std::isfinite(loss_)) && config_.flag("train.stop_on_nonfinite")) {
+      const auto bad = news.report.nonfinite > 0 ? static_cast<std::uint64_t>(news.report.first_bad) : at_.step;
+      const std::string message = text("step ", bad, ": loss ", loss_, bad < at_.step ? text(" at step ", at_.step) : "",
+                                       ", ", news.report.nonfinite, " non-finite entries in the optimizer's state");
       folder_.say(message);
       fail(Exit::diverged, message, "; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : "");
     }
@@ -272,7 +283,7 @@ class Run {
 
   void log() {
     nlohmann::json row{{"step", at_.step}, {"epoch", epoch()}, {"train_loss", loss_}, {"lr", lr_},
-                       {"grad_norm", trainer_.gradient_norm()}};
+                       {"grad_norm", norm_}};
     folder_.record(row);
     const bool due = seconds_since(told_) >= (::isatty(1) ? 2 : 30);
     if (told_once_ && !due && now() < total_) return;
@@ -281,7 +292,7 @@ class Run {
     const double left = static_cast<double>(total_ - now()) * trained_ / static_cast<double>(timed_);
     char line[200];
     std::snprintf(line, sizeof line, "step %8lld  epoch %7.2f  loss %8.4f  |g| %8.3g  %8.0f examples/s  %5.0f s left",
-                  static_cast<long long>(now()), epoch(), loss_, trainer_.gradient_norm(),
+                  static_cast<long long>(now()), epoch(), loss_, norm_,
                   static_cast<double>(timed_ * trainer_.batch()) / trained_, left);
     folder_.say(line + health_);
   }
@@ -340,18 +351,24 @@ class Run {
     const Index stop_after = config_.integer("train.stop_after");
     saved_ = Clock::now();
     while (now() < total_) {
-      step();
-      if (log_every_.due(now())) log();
-      if (stats_every_.due(now()) || now() == total_) log_statistics();
-      if (evaluate_every_.due(now()) && now() < total_) evaluate();
-      if (now() == total_) break;
-      if (stop_requested != 0 || now() == stop_after) {
+      const Index next = now() + 1;
+      const bool last = next == total_, logs = log_every_.due(next) || last;
+      step(logs);
+      const bool statistics = stats_every_.due(next) || last, evaluates = evaluate_every_.due(next) && !last;
+      const bool stops = !last && (stop_requested != 0 || next == stop_after);
+      const bool saves = !last && (save_every_.due(next) ||
+                                   (save_every_.seconds > 0 && seconds_since(saved_) >= save_every_.seconds));
+      if (logs || statistics || evaluates || stops || saves) read_news();
+      if (logs) log();
+      if (statistics) log_statistics();
+      if (evaluates) evaluate();
+      if (stops) {
         save();
         folder_.status("interrupted", at_.step, Exit::stopped, {});
         folder_.say(text("stopped at step ", at_.step, " with a complete checkpoint; the same command continues"));
         return {Exit::stopped, {}};
       }
-      if (save_every_.due(now()) || (save_every_.seconds > 0 && seconds_since(saved_) >= save_every_.seconds)) save();
+      if (saves) save();
     }
     return finish();
   }
@@ -401,10 +418,10 @@ class Run {
   Optimizer& optimizer_;
   RunPosition at_;
   std::string environment_, health_;
-  Index total_ = 0, warmup_ = 0, timed_ = 0;
+  Index total_ = 0, warmup_ = 0, timed_ = 0, unread_ = 0;
   Interval evaluate_every_, save_every_, log_every_, stats_every_;
-  double loss_ = 0, lr_ = 0, trained_ = 0;
-  Clock::time_point saved_{}, told_{};
+  double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0;
+  Clock::time_point saved_{}, told_{}, began_{};
   bool told_once_ = false;
 };
 }  // namespace

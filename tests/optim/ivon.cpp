@@ -57,7 +57,7 @@ TEST_CASE("IVON follows the golden trajectory") {
         const Noise noise{{}, vec(eps)};
         o->perturb(exec, noise, weights);
         for (int i = 0; i < 3; ++i) g.push_back(static_cast<Real>(a[i] * static_cast<double>(host(weights)[static_cast<size_t>(i)]) + b[i]));
-        o->collect(exec, k, noise, vec(g));
+        o->collect(exec, k, noise, weights, vec(g));
       }
       o->update(exec, static_cast<std::uint64_t>(t), 0.1);
     }
@@ -80,12 +80,14 @@ TEST_CASE("IVON's precision stays positive whatever the gradient; VON counts its
       const Exec exec;
       o->start(exec);
       std::vector<Real> g(static_cast<size_t>(n));
-      double refused = 0;
+      const Vec weights("varion::test::weights", static_cast<size_t>(n));
+      std::int64_t refused = 0;
       for (std::uint64_t step = 1; step <= 8; ++step) {
         const RandomKey key = RandomKey::make(3, Stream::test, step);
         for (Index i = 0; i < n; ++i)  // magnitudes over 16 decades, both signs by the noise
           g[static_cast<size_t>(i)] = std::pow(10.f, static_cast<Real>(16 * unit_interval(key.words(i).w[0]) - 10));
-        o->collect(exec, 0, {key, {}}, vec(g));
+        o->perturb(exec, {key, {}}, weights);
+        o->collect(exec, 0, {key, {}}, weights, vec(g));
         o->update(exec, step, 1e-6);
         const StepReport r = o->take_report(exec);
         refused += r.nonpositive;
@@ -119,11 +121,15 @@ TEST_CASE("the fused step has the bits of collect, update and perturb") {
     for (std::uint64_t step = 1; step < 5; ++step) {
       const int samples = a->samples_per_step();
       for (int s = 0; s < samples; ++s) {
+        if (s > 0 || step == 1) {
+          a->perturb(exec, noise(step, s), wa);
+          b->perturb(exec, noise(step, s), wb);
+        }
         const Vec g("varion::test::g", static_cast<size_t>(n));
         fill_normal(exec, RandomKey::make(6, Stream::test, step, static_cast<std::uint64_t>(s)), g);
-        a->collect(exec, s, noise(step, s), g);
+        a->collect(exec, s, noise(step, s), wa, g);
         if (s + 1 < samples) {
-          b->collect(exec, s, noise(step, s), g);
+          b->collect(exec, s, noise(step, s), wb, g);
         } else {
           a->update(exec, step, 0.1);
           a->perturb(exec, noise(step + 1, 0), wa);
@@ -147,7 +153,7 @@ TEST_CASE("options of 1-D tensors reach them and nothing else") {
     const auto o = make(layout, "[optim]\nname = " + name + "\nweight_decay = 0\nweight_decay_1d = 0.5\n");
     Kokkos::deep_copy(o->mean(), Real(1));
     o->start(exec);
-    o->collect(exec, 0, {}, vec(std::vector<Real>(10, 0)));
+    o->collect(exec, 0, {}, o->mean(), vec(std::vector<Real>(10, 0)));
     o->update(exec, 1, 0.1);
     CHECK(host(o->mean())[5] == 1);
     CHECK(host(o->mean())[6] == Approx(0.95));

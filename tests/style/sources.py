@@ -30,7 +30,7 @@ for name, text in sources("src", "backends", "models", "io"):
         bad.append(f"{name} names a vendor")
     if folder in ("models", "studies") and "Kokkos::" in text:
         bad.append(f"{name} uses Kokkos")
-    for label in re.findall(r'parallel_(?:for|reduce|scan)\(\s*"([^"]*)"', text):
+    for label in re.findall(r'(?:parallel_(?:for|reduce|scan)|for_blocks)\(\s*"([^"]*)"', text):
         if not re.fullmatch(r"varion::[a-z0-9_]+::[a-z0-9_]+", label):
             bad.append(f"{name}: label {label}")
     if folder != "io" and re.search(r"std::ofstream|\bfopen\(|O_WRONLY", text):
