@@ -6,8 +6,8 @@ namespace varion {
 
 namespace {
 Node conv_frn(Graph& g, Node x, const std::string& conv, const std::string& norm, Index width,
-              Index kernel, Index stride) {
-  return frn(g, conv2d(g, x, conv, width, kernel, {stride, true, 0, true}), norm);
+              Index kernel, Index stride, Node residual = {}) {
+  return frn(g, conv2d(g, x, conv, width, kernel, {stride, true, 0, true}), norm, residual);
 }
 }  // namespace
 
@@ -19,9 +19,9 @@ Node resnet20(Graph& g, Node x, const Config&, Index outputs) {
       const std::string name = "stacks." + std::to_string(stack) + "." + std::to_string(block);
       const bool down = stack > 0 && block == 0;
       Node y = conv_frn(g, x, name + ".conv1", name + ".norm1", width, 3, down ? 2 : 1);
-      y = conv_frn(g, y, name + ".conv2", name + ".norm2", width, 3, 1);
-      if (down) x = conv_frn(g, x, name + ".shortcut.conv", name + ".shortcut.norm", width, 1, 2);
-      x = add(g, x, y);  // [N, H / 2^stack, W / 2^stack, 16 2^stack]
+      // The sum is part of the last FRN of the block, [N, H / 2^stack, W / 2^stack, 16 2^stack].
+      y = conv_frn(g, y, name + ".conv2", name + ".norm2", width, 3, 1, down ? Node{} : x);
+      x = down ? conv_frn(g, x, name + ".shortcut.conv", name + ".shortcut.norm", width, 1, 2, y) : y;
     }
   return linear(g, global_avg_pool(g, x), "fc", outputs);  // [N, outputs]
 }

@@ -83,7 +83,9 @@ class HostBlas final : public Provider {
   std::string name() const override { return "host-blas"; }
   std::string description() const override {
 #ifdef OPENBLAS_VERSION
-    return text("OpenBLAS, kernels for ", openblas_get_corename());
+    const std::string core = openblas_get_corename();
+    // Debian 12's OpenBLAS takes CPUs newer than itself for a Prescott: a fifth of the speed.
+    return text("OpenBLAS, kernels for ", core, core == "Prescott" ? ": slow; set OPENBLAS_CORETYPE=SkylakeX" : "");
 #else
     return "a CBLAS library";
 #endif

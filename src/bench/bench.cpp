@@ -15,7 +15,8 @@
 namespace varion {
 
 namespace {
-double allocated = 0, allocated_peak = 0;
+double allocated = 0, allocated_peak = 0, launched = 0;
+void on_launch(const char*, std::uint32_t, std::uint64_t*) { ++launched; }
 void on_allocate(Kokkos::Profiling::SpaceHandle, const char*, const void*, std::uint64_t bytes) {
   allocated += static_cast<double>(bytes);
   allocated_peak = std::max(allocated_peak, allocated);
@@ -46,9 +47,11 @@ Measurement Bench::time(const std::string& name, const Work& work, const std::fu
   allocated_peak = allocated;
   io::reset_resident_peak();
   seconds(1);  // caches, lazy allocations
+  launched = 0;
   const double once = std::max(seconds(1), 1e-9);
   m.calls = options_.quick ? 1 : static_cast<int>(std::clamp(options_.seconds / once, 1.0, 1e5));
   m.repeats = options_.repeats;
+  m.launches = launched;  // of the one call just timed
   std::vector<double> times;
   for (int r = 0; r < m.repeats; ++r) times.push_back(seconds(m.calls) / m.calls);
   std::sort(times.begin(), times.end());
@@ -81,6 +84,9 @@ void Bench::ceiling(const std::string& name, const Work& work, const std::functi
 void Bench::run() {
   Kokkos::Tools::Experimental::set_allocate_data_callback(on_allocate);
   Kokkos::Tools::Experimental::set_deallocate_data_callback(on_release);
+  Kokkos::Tools::Experimental::set_begin_parallel_for_callback(on_launch);
+  Kokkos::Tools::Experimental::set_begin_parallel_reduce_callback(on_launch);
+  Kokkos::Tools::Experimental::set_begin_parallel_scan_callback(on_launch);
   for (int rank = 0; rank < 3; ++rank)
     for (const auto& [name, c] : BenchCases::of().all()) {
       if (c.rank != rank) continue;
@@ -89,6 +95,9 @@ void Bench::run() {
     }
   Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
   Kokkos::Tools::Experimental::set_deallocate_data_callback(nullptr);
+  Kokkos::Tools::Experimental::set_begin_parallel_for_callback(nullptr);
+  Kokkos::Tools::Experimental::set_begin_parallel_reduce_callback(nullptr);
+  Kokkos::Tools::Experimental::set_begin_parallel_scan_callback(nullptr);
 }
 
 nlohmann::json bench_machine() {
@@ -117,14 +126,15 @@ nlohmann::json bench_json(const Bench& bench) {
                     {"max_s", m.most},
                     {"limit_s", m.limit},
                     {"device_peak_bytes", m.device_peak},
-                    {"process_peak_bytes", m.process_peak}});
+                    {"process_peak_bytes", m.process_peak},
+                    {"launches", m.launches}});
   return {{"schema", "varion-bench-1"}, {"machine", bench_machine()}, {"quick", bench.options().quick}, {"results", rows}};
 }
 
 std::string bench_header() {
   char line[256];
-  std::snprintf(line, sizeof line, "%-40s %11s %11s %11s %9s %9s %7s %16s %9s", "benchmark", "median ms", "min", "max",
-                "GB/s", "GFLOP/s", "ratio", "", "peak MB");
+  std::snprintf(line, sizeof line, "%-40s %11s %11s %11s %9s %9s %7s %16s %9s %8s", "benchmark", "median ms", "min", "max",
+                "GB/s", "GFLOP/s", "ratio", "", "peak MB", "launches");
   return line;
 }
 
@@ -139,10 +149,10 @@ std::string bench_line(const Measurement& m) {
     std::snprintf(rate, sizeof rate, "%.3f ns/%.5s", 1e9 * m.median / m.work.items, m.work.item.c_str());
   else if (!m.work.item.empty())
     std::snprintf(rate, sizeof rate, "%.0f %s/s", m.work.items / m.median, m.work.item.c_str());
-  std::snprintf(line, sizeof line, "%-40s %11.4f %11.4f %11.4f %9s %9s %7s %16s %9s", m.name.c_str(), 1e3 * m.median,
+  std::snprintf(line, sizeof line, "%-40s %11.4f %11.4f %11.4f %9s %9s %7s %16s %9s %8.0f", m.name.c_str(), 1e3 * m.median,
                 1e3 * m.least, 1e3 * m.most, number(m.work.bytes / m.median / 1e9, "%.1f").c_str(),
                 number(m.work.flops / m.median / 1e9, "%.1f").c_str(), number(m.limit / m.median, "%.2f").c_str(), rate,
-                number(m.device_peak / 1e6, "%.1f").c_str());
+                number(m.device_peak / 1e6, "%.1f").c_str(), m.launches);
   return line;
 }
 

@@ -28,6 +28,7 @@ struct Measurement {
   double limit = 0;       // seconds by bytes and flops at this run's ceilings; 0 for a ceiling itself
   double device_peak = 0; // Kokkos allocations while the case ran
   double process_peak = 0;  // resident set, where the system tells
+  double launches = 0;      // kernels a call, the libraries' own not counted
 };
 
 struct BenchOptions {

@@ -22,6 +22,12 @@
 #else
 #define VARION_IVDEP
 #endif
+// A short loop over the lanes of one vector. GCC would unroll it first and then vectorise the loop around it, strided.
+#if defined(__GNUC__) && !defined(__clang__)
+#define VARION_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+#else
+#define VARION_LANES VARION_IVDEP
+#endif
 #if defined(__GNUC__) && !defined(__clang__)
 #define VARION_UNROLL _Pragma("GCC unroll 16")
 #else

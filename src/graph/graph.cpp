@@ -45,6 +45,36 @@ double Graph::flops(bool backward) const {
   return sum;
 }
 
+void Graph::share_gradients() {
+  const auto count = nodes_.size();
+  grad_owner_.resize(count);
+  std::vector<std::vector<int>> consumers(count), members(count);
+  for (size_t i = 0; i < count; ++i) {
+    grad_owner_[i] = static_cast<int>(i);
+    members[i] = {static_cast<int>(i)};
+    for (const Node x : nodes_[i].record.inputs) consumers[static_cast<size_t>(x.id)].push_back(static_cast<int>(i));
+  }
+  // Backward runs from high numbers to low. A node z waits with its gradient until its own turn; meanwhile nobody may
+  // add to the shared memory on behalf of another node: all other uses of that one must come after z's turn.
+  const auto waits_in_peace = [&](int z, int other, int sum) {
+    const auto& uses = consumers[static_cast<size_t>(other)];
+    return std::all_of(uses.begin(), uses.end(), [&](int use) { return use == sum || use < z; });
+  };
+  for (int i = size() - 1; i >= 0; --i)
+    for (const Node x : nodes_[static_cast<size_t>(i)].record.passes) {
+      const auto& uses = consumers[static_cast<size_t>(x.id)];
+      const bool first = uses.back() == i && std::count(uses.begin(), uses.end(), i) == 1;
+      const int owner = grad_owner_[static_cast<size_t>(i)];
+      auto& group = members[static_cast<size_t>(owner)];
+      const bool safe = std::all_of(group.begin(), group.end(), [&](int z) {
+        return z >= i || (waits_in_peace(z, x.id, i) && waits_in_peace(x.id, z, i));
+      });
+      if (!entry(x).wants_grad || !first || !safe) continue;
+      grad_owner_[static_cast<size_t>(x.id)] = owner;
+      group.push_back(x.id);
+    }
+}
+
 void Graph::finish(bool backward) {
   ensure(!finished_, "a graph is finished twice");
   layout_->finish();
@@ -66,6 +96,12 @@ void Graph::finish(bool backward) {
         use = std::max(use, back(i));
       }
   }
+  share_gradients();
+  std::vector<int> last_read(nodes_.size(), 0);  // of a gradient's memory
+  for (int i = 0; i < n; ++i) {
+    int& last = last_read[static_cast<size_t>(grad_owner_[static_cast<size_t>(i)])];
+    last = std::max(last, nodes_[static_cast<size_t>(i)].is_input ? end : back(i));
+  }
   MemoryPlan plan;
   std::vector<std::pair<Place*, int>> placed;
   const auto place = [&](Place& p, Index words, int from, int to) {
@@ -81,14 +117,15 @@ void Graph::finish(bool backward) {
     place(e.saved, r.saved, i, backward ? back(i) : i);
     if (backward && e.wants_grad) {
       const int consumer = last_consumer[static_cast<size_t>(i)];
-      const int last = e.is_input ? end : back(i);
-      place(e.grad, r.shape.size(), consumer < 0 ? n : back(consumer), last);
+      if (grad_owner_[static_cast<size_t>(i)] == i)
+        place(e.grad, r.shape.size(), consumer < 0 ? n : back(consumer), last_read[static_cast<size_t>(i)]);
       place(e.scratch_backward, r.scratch_backward, back(i), back(i));
     }
   }
   arena_words_ = plan.solve();
   unshared_words_ = plan.unshared();
   for (auto& [p, id] : placed) p->offset = plan.offset(id);
+  for (size_t i = 0; i < nodes_.size(); ++i) nodes_[i].grad = nodes_[static_cast<size_t>(grad_owner_[i])].grad;
   arena_ = Vec("varion::graph::arena", static_cast<size_t>(arena_words_));
   has_backward_ = backward;
   finished_ = true;
@@ -145,6 +182,23 @@ void Replay::forward() {
   }
 }
 
+/// dx (+)= dy. 8 or 12 bytes per element.
+void pass_gradient(const Exec& exec, ConstVec dy, GradSlot out) {
+  const Vec dx = out.data;
+  const bool accumulate = out.add;
+  Kokkos::parallel_for(
+      "varion::graph::pass", Range(exec, 0, static_cast<Index>(dy.extent(0))),
+      KOKKOS_LAMBDA(const Index i) { dx(i) = accumulate ? dx(i) + dy(i) : dy(i); });
+}
+
+void Replay::pass_gradients(Node sum) {
+  for (const Node x : graph_.entry(sum).record.passes) {
+    if (!graph_.entry(x).wants_grad) continue;
+    const GradSlot slot = grad(x);
+    if (slot.data.data() != grad_of(sum).data()) pass_gradient(exec, grad_of(sum), slot);
+  }
+}
+
 void Replay::backward(Node root) {
   ensure(graph_.has_backward_, "backward through a graph planned for evaluation");
   ensure(graph_.shape(root).size() == 1, "backward starts from one element, not ",
@@ -154,8 +208,9 @@ void Replay::backward(Node root) {
   Kokkos::deep_copy(exec, grad(root).data, loss_scale);
   for (int i = graph_.size() - 1; i >= 0; --i) {
     const Graph::Entry& e = graph_.nodes_[static_cast<size_t>(i)];
-    if (e.record.backward && e.wants_grad && node_written_[static_cast<size_t>(i)] != 0)
-      e.record.backward(*this, Node{i});
+    if (!e.wants_grad || node_written_[static_cast<size_t>(i)] == 0) continue;
+    if (e.record.backward) e.record.backward(*this, Node{i});
+    pass_gradients(Node{i});
   }
 }
 

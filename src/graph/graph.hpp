@@ -57,11 +57,15 @@ class Replay {
   void backward(Node root);  // root: one element
 
  private:
+  void pass_gradients(Node sum);
   const Graph& graph_;
   std::vector<char> node_written_, parameter_written_;
 };
 
 using Kernel = std::function<void(Replay&, Node self)>;
+
+/// dx (+)= dy: an input that reaches the output unchanged.
+void pass_gradient(const Exec& exec, ConstVec dy, GradSlot out);
 
 /// What an op tells the graph about one node.
 struct Record {
@@ -72,6 +76,9 @@ struct Record {
   Kernel forward, backward;
   std::vector<Node> keep;  // inputs whose values backward reads
   bool keep_output = false;
+  // Inputs whose gradient is that of the output, as a sum's terms: backward need not see to them. Where nobody can
+  // tell the difference they use the same memory and nothing is copied.
+  std::vector<Node> passes;
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
   Index scratch_backward = 0;  // words
@@ -120,9 +127,12 @@ class Graph {
   const Entry& entry(Node n) const { return nodes_[static_cast<size_t>(n.id)]; }
   Entry& entry(Node n) { return nodes_[static_cast<size_t>(n.id)]; }
   Vec view(const Place& p) const;
+  /// grad_owner_[i]: the node whose gradient's memory node i's gradient uses; itself, or a sum it went into.
+  void share_gradients();
 
   Layout* layout_;
   std::vector<Entry> nodes_;
+  std::vector<int> grad_owner_;
   Vec arena_;
   Index arena_words_ = 0, unshared_words_ = 0;
   bool finished_ = false, has_backward_ = false;

@@ -1,92 +1,145 @@
 // Filter response normalisation with its threshold, one fused kernel each way.
 #include <cmath>
 
+#include "core/random.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
 
 inline constexpr Real kFrnEpsilon = Real(1e-6);
-inline constexpr Index kFrnChannels = kHostExec ? 16 : 1;  // channels an item: one vector on a host
+inline constexpr int kFrnChannels = kHostExec ? 16 : 1;  // channels an item: one vector on a host
 
-/// y = max(gamma x r + beta, tau), r = 1/sqrt(mean_HW(x^2) + eps) kept [N, C] for backward.
-/// Reads x twice (the second time from cache), writes y: 8 bytes per element.
-void frn_forward(const Exec& exec, Index n, Index hw, Index c, ConstVec x, ConstVec gamma,
-                 ConstVec beta, ConstVec tau, Vec r, Vec y) {
+/// One image's block of channels. Pixels are `stride` numbers apart.
+struct FrnBlock {
+  Index hw, stride;
+  const Real *x, *gamma, *beta, *tau;
+};
+
+/// Forward of `width` channels; `residual` is read where `adds`.
+template <int width, bool adds>
+KOKKOS_INLINE_FUNCTION void frn_forward_block(const FrnBlock& f, const Real* residual, Real* r, Real* y) {
+  Real even[width] = {}, odd[width] = {};  // two sums side by side hide the latency of an add
+  Index p = 0;
+  for (; p + 2 <= f.hw; p += 2) {
+    const Real *const x = f.x + p * f.stride, *const next = x + f.stride;
+    VARION_LANES
+    for (int k = 0; k < width; ++k) {
+      even[k] = std::fma(x[k], x[k], even[k]);
+      odd[k] = std::fma(next[k], next[k], odd[k]);
+    }
+  }
+  Real scale[width], shift[width], floor[width];
+  VARION_LANES
+  for (int k = 0; k < width; ++k) {
+    const Real last = p < f.hw ? f.x[p * f.stride + k] : Real(0);
+    r[k] = 1 / std::sqrt(std::fma(last, last, even[k] + odd[k]) / static_cast<Real>(f.hw) + kFrnEpsilon);
+    scale[k] = r[k] * f.gamma[k];
+    shift[k] = f.beta[k];
+    floor[k] = f.tau[k];
+  }
+  for (p = 0; p < f.hw; ++p) {
+    const Real *const x = f.x + p * f.stride, *const add = residual + (adds ? p * f.stride : 0);
+    Real* const out = y + p * f.stride;
+    VARION_LANES
+    for (int k = 0; k < width; ++k) {
+      const Real z = std::fma(x[k], scale[k], shift[k]), top = z < floor[k] ? floor[k] : z;  // a NaN stays one
+      out[k] = adds ? top + add[k] : top;
+    }
+  }
+}
+
+/// The same, whole vectors at once where there are any.
+template <bool adds>
+KOKKOS_INLINE_FUNCTION void frn_forward_channels(const FrnBlock& f, int count, const Real* residual, Real* r, Real* y) {
+  if (count == kFrnChannels) return frn_forward_block<kFrnChannels, adds>(f, residual, r, y);
+  for (int k = 0; k < count; ++k)
+    frn_forward_block<1, adds>({f.hw, f.stride, f.x + k, f.gamma + k, f.beta + k, f.tau + k}, residual + (adds ? k : 0),
+                               r + k, y + k);
+}
+
+/// y = max(gamma x r + beta, tau) (+ residual), r = 1/sqrt(mean_HW(x^2) + eps) kept [N, C] for backward.
+/// Reads x twice (the second time from cache) and the residual, writes y: 8 or 12 bytes per element.
+void frn_forward(const Exec& exec, Index n, Index hw, Index c, ConstVec x, ConstVec gamma, ConstVec beta, ConstVec tau,
+                 ConstVec residual, Vec r, Vec y) {
   const Index blocks = (c + kFrnChannels - 1) / kFrnChannels;
   Kokkos::parallel_for(
       "varion::frn::forward", Range(exec, 0, n * blocks), KOKKOS_LAMBDA(const Index item) {
-        const Index image = item / blocks, first = item % blocks * kFrnChannels;
-        const Index count = c - first < kFrnChannels ? c - first : kFrnChannels;
-        const Index base = image * hw * c + first;
-        Real sum[kFrnChannels] = {};
-        for (Index p = 0; p < hw; ++p)
-          for (Index k = 0; k < count; ++k) {
-            const Real v = x(base + p * c + k);
-            sum[k] += v * v;
-          }
-        Real scale[kFrnChannels], shift[kFrnChannels], floor[kFrnChannels];
-        for (Index k = 0; k < count; ++k) {
-          const Real inverse = 1 / std::sqrt(sum[k] / static_cast<Real>(hw) + kFrnEpsilon);
-          r(image * c + first + k) = inverse;
-          scale[k] = inverse * gamma(first + k);
-          shift[k] = beta(first + k);
-          floor[k] = tau(first + k);
-        }
-        for (Index p = 0; p < hw; ++p)
-          for (Index k = 0; k < count; ++k) {
-            const Real z = x(base + p * c + k) * scale[k] + shift[k];
-            y(base + p * c + k) = z > floor[k] ? z : floor[k];
-          }
+        const Index image = item / blocks, first = item % blocks * kFrnChannels, at = image * hw * c + first;
+        const int count = static_cast<int>(c - first < kFrnChannels ? c - first : Index(kFrnChannels));
+        const FrnBlock f{hw, c, x.data() + at, gamma.data() + first, beta.data() + first, tau.data() + first};
+        Real *const inverse = r.data() + image * c + first, *const out = y.data() + at;
+        if (residual.data() == nullptr)
+          frn_forward_channels<false>(f, count, nullptr, inverse, out);
+        else
+          frn_forward_channels<true>(f, count, residual.data() + at, inverse, out);
       });
+}
+
+/// Backward of `width` channels; partial: their dgamma, and c numbers apart dbeta and dtau; dx may be null.
+template <int width>
+KOKKOS_INLINE_FUNCTION void frn_backward_block(const FrnBlock& f, const Real* r, const Real* dy, bool add, Real* partial,
+                                               Real* dx) {
+  Real inverse[width], g[width], shift[width], floor[width];
+  VARION_LANES
+  for (int k = 0; k < width; ++k) {
+    inverse[k] = r[k];
+    g[k] = r[k] * f.gamma[k];
+    shift[k] = f.beta[k];
+    floor[k] = f.tau[k];
+  }
+  Real dgamma[width] = {}, dbeta[width] = {}, total[width] = {};
+  for (Index p = 0; p < f.hw; ++p) {
+    const Real *const x = f.x + p * f.stride, *const d = dy + p * f.stride;
+    VARION_LANES
+    for (int k = 0; k < width; ++k) {
+      const Real open = std::fma(x[k], g[k], shift[k]) > floor[k] ? d[k] : Real(0);
+      dgamma[k] = std::fma(open, x[k], dgamma[k]);
+      dbeta[k] += open;
+      total[k] += d[k];
+    }
+  }
+  Real pull[width];
+  VARION_LANES
+  for (int k = 0; k < width; ++k) {
+    const Real sum = dgamma[k] * inverse[k];
+    partial[k] = sum;
+    partial[f.stride + k] = dbeta[k];
+    partial[2 * f.stride + k] = total[k] - dbeta[k];
+    pull[k] = g[k] * inverse[k] * sum / static_cast<Real>(f.hw);
+  }
+  if (dx == nullptr) return;
+  for (Index p = 0; p < f.hw; ++p) {
+    const Real *const x = f.x + p * f.stride, *const d = dy + p * f.stride;
+    Real* const out = dx + p * f.stride;
+    VARION_LANES
+    for (int k = 0; k < width; ++k) {
+      const Real open = std::fma(x[k], g[k], shift[k]) > floor[k] ? d[k] : Real(0);
+      const Real v = std::fma(g[k], open, -(x[k] * pull[k]));
+      out[k] = add ? out[k] + v : v;
+    }
+  }
 }
 
 /// Forward: y = max(z, tau), z = gamma xh + beta, xh = x r.
 /// dz = dy where z > tau, else dtau gets dy; dx = r (gamma dz - xh mean_HW(gamma dz xh)).
 /// partial [N, 3, C] receives each image's share of dgamma, dbeta, dtau. Reads x and dy twice
 /// (the second time from cache), writes dx: 12 bytes per element.
-void frn_backward(const Exec& exec, Index n, Index hw, Index c, ConstVec x, ConstVec gamma,
-                  ConstVec beta, ConstVec tau, ConstVec r, ConstVec dy, GradSlot out, Vec partial) {
+void frn_backward(const Exec& exec, Index n, Index hw, Index c, ConstVec x, ConstVec gamma, ConstVec beta, ConstVec tau,
+                  ConstVec r, ConstVec dy, GradSlot out, Vec partial) {
   const Index blocks = (c + kFrnChannels - 1) / kFrnChannels;
   const Vec dx = out.data;
   const bool add = out.add;
   Kokkos::parallel_for(
       "varion::frn::backward", Range(exec, 0, n * blocks), KOKKOS_LAMBDA(const Index item) {
-        const Index image = item / blocks, first = item % blocks * kFrnChannels;
-        const Index count = c - first < kFrnChannels ? c - first : kFrnChannels;
-        const Index base = image * hw * c + first;
-        Real dgamma[kFrnChannels] = {}, dbeta[kFrnChannels] = {}, dtau[kFrnChannels] = {};
-        Real inverse[kFrnChannels], g[kFrnChannels], shift[kFrnChannels], floor[kFrnChannels];
-        for (Index k = 0; k < count; ++k) {
-          inverse[k] = r(image * c + first + k);
-          g[k] = gamma(first + k);
-          shift[k] = beta(first + k);
-          floor[k] = tau(first + k);
-        }
-        for (Index p = 0; p < hw; ++p)
-          for (Index k = 0; k < count; ++k) {
-            const Real xh = x(base + p * c + k) * inverse[k], d = dy(base + p * c + k);
-            const bool open = x(base + p * c + k) * (inverse[k] * g[k]) + shift[k] > floor[k];
-            dgamma[k] += open ? d * xh : Real(0);
-            dbeta[k] += open ? d : Real(0);
-            dtau[k] += open ? Real(0) : d;
-          }
-        for (Index k = 0; k < count; ++k) {
-          const Index at = image * 3 * c + first + k;
-          partial(at) = dgamma[k];
-          partial(at + c) = dbeta[k];
-          partial(at + 2 * c) = dtau[k];
-        }
-        if (dx.data() == nullptr) return;
-        const Real per_pixel = 1 / static_cast<Real>(hw);
-        for (Index p = 0; p < hw; ++p)
-          for (Index k = 0; k < count; ++k) {
-            const Index i = base + p * c + k;
-            const Real xh = x(i) * inverse[k];
-            const bool open = x(i) * (inverse[k] * g[k]) + shift[k] > floor[k];
-            const Real d = open ? dy(i) : Real(0);
-            const Real v = inverse[k] * g[k] * (d - xh * (dgamma[k] * per_pixel));
-            dx(i) = add ? dx(i) + v : v;
-          }
+        const Index image = item / blocks, first = item % blocks * kFrnChannels, at = image * hw * c + first;
+        const int count = static_cast<int>(c - first < kFrnChannels ? c - first : Index(kFrnChannels));
+        const FrnBlock f{hw, c, x.data() + at, gamma.data() + first, beta.data() + first, tau.data() + first};
+        const Real *const inverse = r.data() + image * c + first, *const d = dy.data() + at;
+        Real *const sums = partial.data() + image * 3 * c + first, *const to = dx.data() == nullptr ? nullptr : dx.data() + at;
+        if (count == kFrnChannels) return frn_backward_block<kFrnChannels>(f, inverse, d, add, sums, to);
+        for (int k = 0; k < count; ++k)
+          frn_backward_block<1>({hw, c, f.x + k, f.gamma + k, f.beta + k, f.tau + k}, inverse + k, d + k, add, sums + k,
+                                to == nullptr ? nullptr : to + k);
       });
 }
 
@@ -102,9 +155,12 @@ void frn_sum(const Exec& exec, Index n, Index c, Index which, ConstVec partial, 
       });
 }
 
-Node frn(Graph& g, Node x, const std::string& name) {
+Node frn(Graph& g, Node x, const std::string& name, Node residual) {
   const Shape s = g.shape(x);
   ensure(s.rank == 4, "frn '", name, "' wants [N, H, W, C], not ", s.text());
+  const bool adds = residual.id >= 0;
+  ensure(!adds || g.shape(residual) == s, "frn '", name, "': the residual is ", adds ? g.shape(residual).text() : "",
+         ", not ", s.text());
   const Index n = s[0], hw = s[1] * s[2], c = s[3];
   const int gamma = g.parameter(name + ".gamma", {c}, {Init::Kind::constant, 1});
   const int beta = g.parameter(name + ".beta", {c}, {Init::Kind::constant, 0});
@@ -112,14 +168,16 @@ Node frn(Graph& g, Node x, const std::string& name) {
   Record r;
   r.op = "frn";
   r.inputs = {x};
+  if (adds) r.inputs.push_back(residual);
+  if (adds) r.passes = {residual};
   r.parameters = {gamma, beta, tau};
   r.shape = s;
   r.keep = {x};
   r.saved = n * c;
   r.scratch_backward = 3 * n * c;
   r.forward = [=](Replay& p, Node y) {
-    frn_forward(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta),
-                p.parameter(tau), p.saved(y), p.value(y));
+    frn_forward(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta), p.parameter(tau),
+                adds ? ConstVec(p.value(residual)) : ConstVec(), p.saved(y), p.value(y));
   };
   r.backward = [=](Replay& p, Node y) {
     const GradSlot dx = p.wants_grad(x) ? p.grad(x) : GradSlot{Vec(), false};
@@ -140,6 +198,15 @@ const bool registered = Ops::of().add(
               }},
              {"19 channels, six pixels", {{4, 2, 3, 19}}, [](Graph& g, const std::vector<Node>& x) {
                 return frn(g, x[0], "norm");
+              }},
+             {"plus a residual", {{2, 3, 3, 17}, {2, 3, 3, 17}}, [](Graph& g, const std::vector<Node>& x) {
+                return frn(g, x[0], "norm", x[1]);
+              }},
+             {"plus its own input, used before", {{2, 3, 3, 4}}, [](Graph& g, const std::vector<Node>& x) {
+                return frn(g, frn(g, x[0], "first"), "norm", x[0]);
+              }},
+             {"plus its own input", {{2, 3, 3, 4}}, [](Graph& g, const std::vector<Node>& x) {
+                return frn(g, x[0], "norm", x[0]);
               }}}});
 }  // namespace
 

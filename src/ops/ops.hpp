@@ -58,8 +58,8 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
 
 /// Filter response normalisation with its threshold (Singh and Krishnan 2020):
 /// y = max(gamma x / sqrt(mean_HW(x^2) + 1e-6) + beta, tau). Parameters name.gamma (1), name.beta (0),
-/// name.tau (0), each [C].
-Node frn(Graph& g, Node x, const std::string& name);
+/// name.tau (0), each [C]. With `residual` (the shape of x) the sum y + residual, in the same pass.
+Node frn(Graph& g, Node x, const std::string& name, Node residual = {});
 
 Node relu(Graph& g, Node x);
 Node silu(Graph& g, Node x);

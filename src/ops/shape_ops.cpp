@@ -10,15 +10,6 @@ void add_forward(const Exec& exec, ConstVec a, ConstVec b, Vec y) {
       KOKKOS_LAMBDA(const Index i) { y(i) = a(i) + b(i); });
 }
 
-/// dx (+)= dy, for each side of the sum.
-void add_backward(const Exec& exec, ConstVec dy, GradSlot out) {
-  const Vec dx = out.data;
-  const bool accumulate = out.add;
-  Kokkos::parallel_for(
-      "varion::add::backward", Range(exec, 0, static_cast<Index>(dy.extent(0))),
-      KOKKOS_LAMBDA(const Index i) { dx(i) = accumulate ? dx(i) + dy(i) : dy(i); });
-}
-
 Node add(Graph& g, Node a, Node b) {
   ensure(g.shape(a) == g.shape(b), "add: shapes differ: ", g.shape(a).text(), " and ",
          g.shape(b).text());
@@ -29,10 +20,7 @@ Node add(Graph& g, Node a, Node b) {
   r.forward = [=](Replay& p, Node y) {
     add_forward(p.exec, p.value(a), p.value(b), p.value(y));
   };
-  r.backward = [=](Replay& p, Node y) {
-    for (const Node x : {a, b})
-      if (p.wants_grad(x)) add_backward(p.exec, p.grad_of(y), p.grad(x));
-  };
+  r.passes = {a, b};
   return g.record(std::move(r));
 }
 
@@ -103,7 +91,7 @@ Node dropout(Graph& g, Node x, Real rate) {
     if (p.train)
       dropout_apply(p.exec, p.dropout, first, rate, p.grad_of(y), dx.add, dx.data);
     else
-      add_backward(p.exec, p.grad_of(y), dx);
+      pass_gradient(p.exec, p.grad_of(y), dx);  // evaluated without dropping: y is x
   };
   return g.record(std::move(r));
 }
@@ -113,6 +101,11 @@ const bool registered =
     Ops::of().add("add", {"a + b",
                           {{"two inputs", {{3, 4}, {3, 4}},
                             [](Graph& g, const std::vector<Node>& x) { return add(g, x[0], x[1]); }},
+                           {"a chain of sums", {{2, 5}},
+                            [](Graph& g, const std::vector<Node>& x) {
+                              const Node h = tanh(g, x[0]);
+                              return add(g, add(g, h, silu(g, h)), x[0]);
+                            }},
                            {"one input twice", {{2, 5}},
                             [](Graph& g, const std::vector<Node>& x) {
                               return add(g, x[0], x[0]);

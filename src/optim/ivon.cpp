@@ -55,7 +55,8 @@ KOKKOS_INLINE_FUNCTION NewtonState newton_step(const NewtonStep& c, Real grad, R
   const Real m = std::fma(c.beta1, momentum, c.keep1 * grad);
   const Real v = variance(h, c.decay, c.ess);
   Real direction = std::fma(c.decay, mean, m * c.unbias) * (c.ess * v);
-  direction = direction > c.clip ? c.clip : direction < -c.clip ? -c.clip : direction;
+  direction = direction < c.clip ? direction : c.clip;
+  direction = direction > -c.clip ? direction : -c.clip;
   const Real w = std::fma(-c.rate, direction, mean);
   nonfinite += not_finite(w + h);
   return {w, h, m, v};
