@@ -12,8 +12,9 @@ std::vector<GradientResult> check_model_gradients(double spoil) {
     config.set("model.name", name, "verify");
     config.resolve();
     // Deep networks have many kinks (ReLU, FRN's threshold) and float32 ends the step's shrinking.
+    const auto& build = model.build;
     const OpCase c(name, {batched(2, model.example)},
-                   [&](Graph& g, const std::vector<Node>& x) { return model.build(g, x[0], config, 10); }, -1, 0,
+                   [&](Graph& g, const std::vector<Node>& x) { return build(g, x[0], config, 10); }, -1, 0,
                    0.05);
     for (const GradientResult& r : check_tensor_gradients(name, c, spoil)) out.push_back(r);
   }
