@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cmath>
-#include <cstring>
 
 #include "core/error.hpp"
 #include "core/types.hpp"
@@ -112,11 +111,11 @@ KOKKOS_INLINE_FUNCTION std::uint32_t below(std::uint32_t word, std::uint32_t n) 
 /// The polynomial is our own least-maximum fit: relative error 2.6e-8 before rounding.
 KOKKOS_INLINE_FUNCTION Real minus_log(Real u) {
   std::int32_t bits;
-  std::memcpy(&bits, &u, sizeof bits);
+  __builtin_memcpy(&bits, &u, sizeof bits);
   const std::int32_t e = (bits - 0x3f3504f3) >> 23;
   const std::int32_t mantissa = bits - e * (1 << 23);
   Real m;
-  std::memcpy(&m, &mantissa, sizeof m);
+  __builtin_memcpy(&m, &mantissa, sizeof m);
   const Real f = m - Real(1);
   Real p = Real(0.08959803730249405);
   p = std::fma(p, f, Real(-0.14482136070728302));
@@ -151,12 +150,12 @@ KOKKOS_INLINE_FUNCTION void normal_pair(std::uint32_t a, std::uint32_t b, Real& 
   c = std::fma(c, q, Real(1));
   const Real x = radius * (c - s), y = radius * (c + s);
   std::uint32_t bx, by;
-  std::memcpy(&bx, &x, sizeof bx);
-  std::memcpy(&by, &y, sizeof by);
+  __builtin_memcpy(&bx, &x, sizeof bx);
+  __builtin_memcpy(&by, &y, sizeof by);
   bx ^= b & 0x80000000u;
   by ^= (b << 1) & 0x80000000u;
-  std::memcpy(&z0, &bx, sizeof z0);
-  std::memcpy(&z1, &by, sizeof z1);
+  __builtin_memcpy(&z0, &bx, sizeof z0);
+  __builtin_memcpy(&z1, &by, sizeof z1);
 }
 
 /// Parameters one work item handles: a few vectors' worth on a host, one counter on a GPU.
@@ -168,7 +167,7 @@ KOKKOS_INLINE_FUNCTION void normal_block(const RandomKey& key, Index base, Real*
   if constexpr (kHostExec) {
     // 64-bit lanes, two counters interleaved per lane and the rounds innermost: the form that
     // compilers turn into full vectors.
-    constexpr int lanes = kNoiseBlock / 8;
+    constexpr int lanes = kNoiseBlock < 8 ? 1 : kNoiseBlock / 8;  // discarded code is compiled, too
     const auto first = static_cast<std::uint64_t>(base) / 4;
     const std::uint64_t low = first & 0xffffffffu;
     const std::uint64_t high = (first >> 32) << 16 | key.c3;
