@@ -5,7 +5,7 @@ if(DEFINED ENV{VARION_DEPS})
 endif()
 find_package(Kokkos QUIET)
 if(NOT Kokkos_FOUND)
-  file(GLOB prefix ${VARION_DEPS}/kokkos-*-${VARION_FLAVOUR})
+  file(GLOB prefix ${VARION_DEPS}/kokkos-*-${VARION_KOKKOS})
   find_package(Kokkos QUIET PATHS ${prefix} NO_DEFAULT_PATH)
   find_package(KokkosKernels QUIET PATHS ${prefix} NO_DEFAULT_PATH)
 else()
@@ -15,6 +15,12 @@ if(NOT Kokkos_FOUND OR NOT KokkosKernels_FOUND)
   message(FATAL_ERROR "Kokkos or Kokkos Kernels not found: run scripts/setup.sh ${VARION_FLAVOUR}, "
     "or load your cluster's modules and set Kokkos_ROOT and KokkosKernels_ROOT")
 endif()
+set(VARION_GPU "")  # cuda, hip, or nothing: what this Kokkos runs kernels on
+foreach(name CUDA HIP)
+  if("${name}" IN_LIST Kokkos_DEVICES)
+    string(TOLOWER ${name} VARION_GPU)
+  endif()
+endforeach()
 
 find_package(MPI REQUIRED COMPONENTS C)
 set(HDF5_PREFER_PARALLEL ON)
@@ -26,12 +32,13 @@ find_package(nlohmann_json REQUIRED)
 find_package(Threads REQUIRED)
 
 # A host BLAS with a C interface: OpenBLAS first, then whatever pkg-config calls cblas.
+# GPU builds use neither this nor oneDNN.
 find_library(VARION_BLAS_LIBRARY NAMES openblas blis cblas
   PATH_SUFFIXES openblas-openmp blis-openmp)
 find_path(VARION_BLAS_INCLUDE cblas.h
   PATH_SUFFIXES openblas ${CMAKE_LIBRARY_ARCHITECTURE} ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp)
 set(VARION_HOST_BLAS OFF)
-if(VARION_BLAS_LIBRARY AND VARION_BLAS_INCLUDE)
+if(VARION_BLAS_LIBRARY AND VARION_BLAS_INCLUDE AND NOT VARION_GPU)
   set(VARION_HOST_BLAS ON)
 endif()
 
@@ -39,7 +46,7 @@ endif()
 find_library(VARION_ONEDNN_LIBRARY dnnl)
 find_path(VARION_ONEDNN_INCLUDE oneapi/dnnl/dnnl.hpp)
 set(VARION_ONEDNN OFF)
-if(VARION_ONEDNN_LIBRARY AND VARION_ONEDNN_INCLUDE)
+if(VARION_ONEDNN_LIBRARY AND VARION_ONEDNN_INCLUDE AND NOT VARION_GPU)
   set(VARION_ONEDNN ON)
 endif()
 

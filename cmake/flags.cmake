@@ -1,8 +1,15 @@
 # No contraction, so that the same source gives the same bits with and without vectors; explicit fma
 # stands where the speed is wanted. errno and traps off: else sqrt keeps loops from vectorising.
 target_compile_options(varion_common INTERFACE
-  $<$<CXX_COMPILER_ID:GNU,Clang>:-ffp-contract=off -fno-math-errno -fno-trapping-math>
-  $<$<CXX_COMPILER_ID:GNU,Clang>:-Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas>)
+  $<$<CXX_COMPILER_ID:GNU,Clang>:-ffp-contract=off -fno-math-errno -fno-trapping-math>)
+if(VARION_GPU STREQUAL cuda)
+  target_compile_options(varion_common INTERFACE -fmad=false)
+endif()
+# Warnings are the host builds' business: vendors' compilers add their own about code that they generate.
+if(NOT VARION_GPU)
+  target_compile_options(varion_common INTERFACE
+    $<$<CXX_COMPILER_ID:GNU,Clang>:-Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas>)
+endif()
 if(VARION_ARCH)
   target_compile_options(varion_common INTERFACE -march=${VARION_ARCH})
 endif()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, configures and builds a preset: scripts/build.sh [openmp|serial|debug|asan] [ninja targets]
+# Sets up, configures and builds a preset: scripts/build.sh [openmp|serial|debug|asan|cuda|hip] [ninja targets]
 # With the demo's `varion` target alone, the test programs are not built.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -4,7 +4,10 @@
 # reused when present. A cluster user who brings Kokkos through a module is left alone: set
 # Kokkos_ROOT (or pass --no-deps) and nothing is installed.
 #
-#   scripts/setup.sh [openmp|serial|debug|asan]... [--no-deps]
+#   scripts/setup.sh [openmp|serial|debug|asan|cuda|hip]... [--no-deps]
+#
+# VARION_CUDA_ARCH (default 80; its code runs on newer GPUs too) and VARION_HIP_ARCH (default gfx90a) choose
+# the GPU; every choice has its own Kokkos.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +18,9 @@ version=3.4.01
 tarball_sha256=0ddb47784ba7b8a6b9a07a4822b33be508feb4ccd54301b2a5d10c9e54524b90
 deps=$(realpath -m "${VARION_DEPS:-.deps}")
 
+hip_packages="hipcc libamdhip64-dev rocm-device-libs"
+cuda_arch=${VARION_CUDA_ARCH:-80} hip_arch=${VARION_HIP_ARCH:-gfx90a}
+
 say() { echo "setup: $*"; }
 die() { echo "setup: $1" >&2; exit "${2:-69}"; }
 
@@ -22,8 +28,15 @@ flavours=()
 for argument in "$@"; do
   case "$argument" in
     openmp|serial|debug|asan) flavours+=("$argument") ;;
+    cuda) flavours+=(cuda)
+      [[ "$cuda_arch" =~ ^[1-9][0-9]+$ ]] || die "VARION_CUDA_ARCH='$cuda_arch' is no number such as 80 or 90" 64
+      command -v "${CUDA_HOME:+$CUDA_HOME/bin/}nvcc" >/dev/null ||
+        die "no nvcc: install NVIDIA's CUDA toolkit, or set CUDA_HOME to where it lies" ;;
+    hip) flavours+=(hip)
+      [[ "$hip_arch" =~ ^gfx[0-9a-f]+$ ]] || die "VARION_HIP_ARCH='$hip_arch' is no name such as gfx90a" 64
+      packages+=" $hip_packages" ;;
     --no-deps) say "--no-deps: nothing is installed"; exit 0 ;;
-    *) die "unknown argument '$argument': use openmp, serial, debug, asan or --no-deps" 64 ;;
+    *) die "unknown argument '$argument': use openmp, serial, debug, asan, cuda, hip or --no-deps" 64 ;;
   esac
 done
 [ ${#flavours[@]} -gt 0 ] || flavours=(openmp)
@@ -97,34 +110,58 @@ fetch_sources() {
   mv "$tree.part" "$tree"
 }
 
+# What a flavour asks of Kokkos: name of its folder, compiler, flags, options.
+describe() {
+  name=$1 type=Release flags="" compiler=g++ kokkos=() kernels=()
+  case "$1" in
+    openmp) kokkos=(-DKokkos_ENABLE_OPENMP=ON) ;;
+    debug) type=Debug; kokkos=(-DKokkos_ENABLE_DEBUG_BOUNDS_CHECK=ON) ;;
+    asan) type=RelWithDebInfo; flags="-fsanitize=address,undefined" ;;
+    cuda)
+      # Kokkos 3.4 has names up to 86; beyond, nvcc_cxx puts in the number. Explicit instantiation off for
+      # every scalar: it would compile for a quarter of an hour what we do not call.
+      name=cuda-sm$cuda_arch flags=-DVARION_GPU=sm_$cuda_arch compiler=$PWD/backends/cuda/nvcc_cxx
+      local known=AMPERE80
+      case "$cuda_arch" in 7[05]) known=VOLTA70 ;; 86) known=AMPERE86 ;; esac
+      [ "$cuda_arch" != 75 ] || known=TURING75
+      kokkos=(-DKokkos_ENABLE_CUDA=ON -DKokkos_ENABLE_CUDA_LAMBDA=ON "-DKokkos_ARCH_$known=ON")
+      kernels=(-DKokkosKernels_ENABLE_TPL_CUBLAS=OFF -DKokkosKernels_ENABLE_TPL_CUSPARSE=OFF) ;;
+    hip)
+      # Kokkos 3.4 has names up to gfx908; hipcc_cxx puts in the one asked for.
+      name=hip-$hip_arch flags=-DVARION_GPU=$hip_arch compiler=$PWD/backends/hip/hipcc_cxx
+      local known=VEGA908
+      case "$hip_arch" in gfx900) known=VEGA900 ;; gfx906) known=VEGA906 ;; esac
+      kokkos=(-DKokkos_ENABLE_HIP=ON "-DKokkos_ARCH_$known=ON") ;;
+  esac
+  case "$1" in cuda|hip) kernels+=(-DKokkosKernels_INST_FLOAT=OFF) ;; esac
+  prefix=$deps/kokkos-$version-$name
+}
+
 build_flavour() {
-  local flavour=$1 prefix=$deps/kokkos-$version-$1
+  local name type flags compiler kokkos kernels prefix
+  describe "$1"
   [ -e "$prefix/complete" ] && return
   fetch_sources
-  say "building Kokkos and Kokkos Kernels $version ($flavour)"
+  say "building Kokkos and Kokkos Kernels $version ($name)"
   rm -rf "$prefix" "$prefix.build"
-  local type=Release flags="" openmp=ON bounds=OFF
-  case "$flavour" in
-    serial) openmp=OFF ;;
-    debug) type=Debug; openmp=OFF; bounds=ON ;;
-    asan) type=RelWithDebInfo; openmp=OFF; flags="-fsanitize=address,undefined" ;;
-  esac
   local common=(-G Ninja -DCMAKE_BUILD_TYPE=$type "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_CXX_FLAGS=$flags -w"
-    -DCMAKE_CXX_STANDARD=17 -DCMAKE_CXX_EXTENSIONS=OFF)
+    "-DCMAKE_CXX_COMPILER=$compiler" -DCMAKE_CXX_STANDARD=17 -DCMAKE_CXX_EXTENSIONS=OFF)
   command -v ccache >/dev/null && common+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-  local log=$deps/build-$flavour.log
+  local log=$deps/build-$name.log
   {
     cmake -S "$deps/src-$version/kokkos" -B "$prefix.build/kokkos" "${common[@]}" -DKokkos_ENABLE_SERIAL=ON \
-      -DKokkos_ENABLE_OPENMP=$openmp -DKokkos_ENABLE_TESTS=OFF -DKokkos_ENABLE_EXAMPLES=OFF \
-      -DKokkos_ENABLE_DEBUG_BOUNDS_CHECK=$bounds -DKokkos_ENABLE_LIBDL=ON &&
+      -DKokkos_ENABLE_TESTS=OFF -DKokkos_ENABLE_EXAMPLES=OFF -DKokkos_ENABLE_LIBDL=ON "${kokkos[@]}" &&
     cmake --build "$prefix.build/kokkos" && cmake --install "$prefix.build/kokkos" &&
     cmake -S "$deps/src-$version/kokkos-kernels" -B "$prefix.build/kernels" "${common[@]}" \
       "-DKokkos_ROOT=$prefix" -DKokkosKernels_ADD_DEFAULT_ETI=OFF -DKokkosKernels_INST_DOUBLE=OFF \
       -DKokkosKernels_INST_LAYOUTLEFT=OFF -DKokkosKernels_INST_OFFSET_SIZE_T=OFF \
-      -DKokkosKernels_INST_OFFSET_INT=OFF -DKokkosKernels_INST_ORDINAL_INT=OFF &&
+      -DKokkosKernels_INST_OFFSET_INT=OFF -DKokkosKernels_INST_ORDINAL_INT=OFF "${kernels[@]}" &&
     cmake --build "$prefix.build/kernels" && cmake --install "$prefix.build/kernels"
   } >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "building Kokkos failed; the whole log: $log" 70; }
   rm -rf "$prefix.build"
+  # What Kokkos hands on to those who use it must name the GPU that was asked for.
+  sed -i "s/-arch=sm_[0-9]*/-arch=sm_$cuda_arch/; s/--amdgpu-target=gfx[0-9a-f]*/--offload-arch=$hip_arch/" \
+    "$prefix"/lib*/cmake/Kokkos/*.cmake
   touch "$prefix/complete"
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests: sets up, builds and runs the suite of a preset (default openmp) without the campaigns.
-#   scripts/test.sh [openmp|serial|debug|asan] [further ctest arguments]
+#   scripts/test.sh [openmp|serial|debug|asan|cuda|hip] [further ctest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-openmp}

@@ -1,0 +1,27 @@
+# Included before project(): a GPU flavour needs a compiler of its own, unless one is given. With a Kokkos of
+# the user's (Kokkos_ROOT) that is the wrapper installed with it.
+set(VARION_FLAVOUR openmp CACHE STRING "Which Kokkos of scripts/setup.sh to fall back to")
+foreach(choice CUDA=80 HIP=gfx90a)
+  string(REGEX MATCH "^([A-Z]+)=(.*)" matched ${choice})
+  set(name VARION_${CMAKE_MATCH_1}_ARCH)
+  set(default ${CMAKE_MATCH_2})
+  if(DEFINED ENV{${name}})
+    set(default $ENV{${name}})
+  endif()
+  set(${name} ${default} CACHE STRING "The GPU that ${CMAKE_MATCH_1} builds are for")
+endforeach()
+
+set(VARION_KOKKOS ${VARION_FLAVOUR})  # the last part of its folder's name
+if(VARION_FLAVOUR STREQUAL cuda)
+  set(VARION_KOKKOS cuda-sm${VARION_CUDA_ARCH})
+  set(compiler ${CMAKE_CURRENT_SOURCE_DIR}/backends/cuda/nvcc_cxx)
+  if(EXISTS "$ENV{Kokkos_ROOT}/bin/nvcc_wrapper")
+    set(compiler $ENV{Kokkos_ROOT}/bin/nvcc_wrapper)
+  endif()
+elseif(VARION_FLAVOUR STREQUAL hip)
+  set(VARION_KOKKOS hip-${VARION_HIP_ARCH})
+  set(compiler ${CMAKE_CURRENT_SOURCE_DIR}/backends/hip/hipcc_cxx)
+endif()
+if(compiler AND NOT CMAKE_CXX_COMPILER AND NOT DEFINED ENV{CXX})
+  set(CMAKE_CXX_COMPILER ${compiler})
+endif()
