@@ -1,24 +1,20 @@
 #include "backends/backend.hpp"
 
+#include <algorithm>
 #include <cstdlib>
-#include <fstream>
 
 #include "core/error.hpp"
 #include "core/suggest.hpp"
 
 namespace varion::backend {
 
-const std::vector<const Provider*>& providers() {
-  static const std::vector<const Provider*> all = [] {
-    std::vector<const Provider*> list{&portable()};
-    if (kHostExec && host_blas() != nullptr) list.push_back(host_blas());
-    if (kHostExec && onednn() != nullptr) list.push_back(onednn());
-    return list;
-  }();
+namespace {
+using Ranked = std::pair<int, const Provider*>;
+std::vector<Ranked>& table() {
+  static std::vector<Ranked> all;
   return all;
 }
 
-namespace {
 const Provider* find(const std::string& name) {
   std::vector<std::string> names;
   for (const Provider* p : providers()) {
@@ -36,32 +32,32 @@ const Provider*& chosen() {
   }();
   return current;
 }
+
+Precision current_precision = Precision::fp32;
 }  // namespace
+
+bool add_provider(int rank, const Provider& provider) {
+  table().emplace_back(rank, &provider);
+  std::sort(table().begin(), table().end(), [](const Ranked& a, const Ranked& b) { return a.first < b.first; });
+  return true;
+}
+
+std::vector<const Provider*> providers() {
+  std::vector<const Provider*> all{&portable()};
+  for (const Ranked& r : table()) all.push_back(r.second);
+  return all;
+}
 
 const Provider& provider() { return *chosen(); }
 void use_provider(const std::string& name) { chosen() = find(name); }
 
-std::vector<std::string> devices() {
-  return {text(Exec::name(), ", concurrency ", Exec().concurrency())};
-}
+Precision precision() { return current_precision; }
+std::string precision_name() { return current_precision == Precision::tf32 ? "tf32" : "fp32"; }
 
-namespace {
-/// The value after `key :` in /proc/cpuinfo; empty where there is none.
-std::string cpu_fact(const std::string& key) {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);) {
-    const size_t colon = line.find(':');
-    if (line.rfind(key, 0) == 0 && colon != std::string::npos && colon + 2 <= line.size()) return line.substr(colon + 2);
-  }
-  return "";
-}
-}  // namespace
-
-std::vector<std::pair<std::string, std::string>> device_facts() {
-  return {{"back_end", Exec::name()},
-          {"device", cpu_fact("model name")},
-          {"clock_mhz", cpu_fact("cpu MHz")},
-          {"threads", text(Exec().concurrency())}};
+void use_precision(const std::string& name, const std::string& where) {
+  require(name == "fp32" || has_tf32(), Exit::config, where, " = ", name,
+          ": only NVIDIA GPUs multiply so, this build computes with ", Exec::name(), ": take fp32");
+  current_precision = name == "tf32" ? Precision::tf32 : Precision::fp32;
 }
 
 }  // namespace varion::backend

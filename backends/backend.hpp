@@ -30,6 +30,11 @@ class Provider {
   virtual void gemm(const Exec&, bool transpose_a, bool transpose_b, Index m, Index n, Index k,
                     ConstVec a, ConstVec b, bool add, Vec c) const = 0;
 
+  /// The same `batch` times: matrix number i of each lies i strides, in words, after the first.
+  virtual void gemm_batched(const Exec&, bool transpose_a, bool transpose_b, Index batch, Index m, Index n, Index k,
+                            ConstVec a, Index stride_a, ConstVec b, Index stride_b, bool add, Vec c,
+                            Index stride_c) const = 0;
+
   /// Words of scratch the forward convolution, or either of the two backward ones, may use.
   virtual Index conv_scratch(const Conv&, bool backward) const = 0;
   /// y = conv(x, weight) + bias (bias may be empty). 2 N Ho Wo O patch flops.
@@ -43,8 +48,13 @@ class Provider {
                                     Vec dweight, Vec scratch) const = 0;
 };
 
+/// The provider of every build.
+const Provider& portable();
+/// Makes another one known; its file calls this at namespace scope. The highest `rank` is preferred.
+bool add_provider(int rank, const Provider& provider);
+
 /// All providers of this build, `portable` first, the preferred one last.
-const std::vector<const Provider*>& providers();
+std::vector<const Provider*> providers();
 
 /// The provider in use: the preferred one, or the one named by VARION_PROVIDER.
 const Provider& provider();
@@ -52,14 +62,25 @@ const Provider& provider();
 /// Chooses by name. Errors: unknown name (exit 78).
 void use_provider(const std::string& name);
 
-/// One line a device: name, execution space, threads.
+/// How GEMMs and convolutions multiply: float32 throughout, or factors rounded to 10 bits of mantissa (TF32) and
+/// summed in float32. Everything else is float32 always.
+enum class Precision { fp32, tf32 };
+Precision precision();
+std::string precision_name();
+/// "fp32" or "tf32". Errors (78): this build's back end has no such arithmetic; `where` says who asked.
+void use_precision(const std::string& name, const std::string& where);
+
+// --- one file a vendor: backends/{openmp,cuda,hip}/device.cpp -------------------------------------
+
+bool has_tf32();
+
+/// Why kernels cannot run here, in one line, or nothing. Callable before Kokkos is started.
+std::string missing_device();
+
+/// One line a device: name, and how it differs from its neighbours. Callable before Kokkos is started.
 std::vector<std::string> devices();
 
-/// What a table of measurements must say about the device: name, driver, clocks, threads.
+/// What a table of measurements must say about the device in use: name, driver, clocks, threads.
 std::vector<std::pair<std::string, std::string>> device_facts();
-
-const Provider& portable();
-const Provider* host_blas();  // null where the build has none
-const Provider* onednn();     // the same
 
 }  // namespace varion::backend

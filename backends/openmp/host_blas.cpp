@@ -97,6 +97,20 @@ class HostBlas final : public Provider {
     sgemm(ta, tb, m, n, k, a.data(), b.data(), add ? Real(1) : Real(0), c.data());
   }
 
+  // A matrix a thread, by single-threaded GEMMs; few matrices go one by one, each by all threads.
+  void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
+                    Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
+    exec.fence();  // the library reads what kernels wrote
+    const auto one = [&](Index i) {
+      sgemm(ta, tb, m, n, k, a.data() + i * stride_a, b.data() + i * stride_b, add ? Real(1) : Real(0),
+            c.data() + i * stride_c);
+    };
+    if (batch < workers())
+      for (Index i = 0; i < batch; ++i) one(i);
+    else
+      Kokkos::parallel_for("varion::gemm::batched", Range(exec, 0, batch), one);
+  }
+
   Index conv_scratch(const Conv& s, bool) const override {
     return s.o * s.patch() + workers() * per_worker(s);
   }
@@ -183,9 +197,9 @@ class HostBlas final : public Provider {
   }
 };
 
-const Provider* host_blas() {
-  static const HostBlas instance;
-  return &instance;
-}
+namespace {
+const HostBlas instance;
+const bool registered = add_provider(1, instance);
+}  // namespace
 
 }  // namespace varion::backend

@@ -182,6 +182,12 @@ Primitives& primitives(const Conv& s) {
   return *p;
 }
 
+void sgemm(bool ta, bool tb, Index m, Index n, Index k, const Real* a, const Real* b, bool add, Real* c) {
+  const auto status = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, Real(1), a, ta ? m : k, b, tb ? k : n,
+                                 add ? Real(1) : Real(0), c, n);
+  ensure(status == dnnl_success, "oneDNN refused a GEMM of ", m, " x ", n, " x ", k);
+}
+
 /// to += from. 12 bytes per element.
 void add_to(const Exec& exec, Index n, const Real* from, Real* to) {
   Kokkos::parallel_for(
@@ -204,9 +210,21 @@ class OneDnn final : public Provider {
             Vec c) const override {
     ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
     exec.fence();  // the library reads what kernels wrote
-    const auto status = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, Real(1), a.data(), ta ? m : k, b.data(),
-                                   tb ? k : n, add ? Real(1) : Real(0), c.data(), n);
-    ensure(status == dnnl_success, "oneDNN refused a GEMM of ", m, " x ", n, " x ", k);
+    sgemm(ta, tb, m, n, k, a.data(), b.data(), add, c.data());
+  }
+
+  // A matrix a thread, by single-threaded GEMMs; few matrices go one by one, each by all threads.
+  void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
+                    Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
+    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    exec.fence();  // the library reads what kernels wrote
+    const auto one = [&](Index i) {
+      sgemm(ta, tb, m, n, k, a.data() + i * stride_a, b.data() + i * stride_b, add, c.data() + i * stride_c);
+    };
+    if (batch < exec.concurrency())
+      for (Index i = 0; i < batch; ++i) one(i);
+    else
+      Kokkos::parallel_for("varion::gemm::batched", Range(exec, 0, batch), one);
   }
 
   Index conv_scratch(const Conv& s, bool backward) const override {
@@ -265,9 +283,9 @@ class OneDnn final : public Provider {
   }
 };
 
-const Provider* onednn() {
-  static const OneDnn instance;
-  return &instance;
-}
+namespace {
+const OneDnn instance;
+const bool registered = add_provider(2, instance);
+}  // namespace
 
 }  // namespace varion::backend

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backends/backend.hpp"
+#include "backends/portable/batched.hpp"
 #include "core/error.hpp"
 
 namespace varion::backend {
@@ -85,6 +86,11 @@ class Portable final : public Provider {
     if (!add) Kokkos::deep_copy(exec, cm, Real(0));  // so that a NaN left in C cannot survive
     exec.fence();  // Kokkos Kernels 3.4 runs on the default instance
     KokkosBlas::gemm(ta ? "T" : "N", tb ? "T" : "N", Real(1), am, bm, Real(1), cm);
+  }
+
+  void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
+                    Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
+    batched_gemm(exec, ta, tb, batch, m, n, k, a, stride_a, b, stride_b, add, c, stride_c);
   }
 
   Index conv_scratch(const Conv& s, bool) const override {
