@@ -31,24 +31,7 @@ find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(nlohmann_json REQUIRED)
 find_package(Threads REQUIRED)
 
-# A host BLAS with a C interface: OpenBLAS first, then whatever pkg-config calls cblas.
-# GPU builds use neither this nor oneDNN.
-find_library(VARION_BLAS_LIBRARY NAMES openblas blis cblas
-  PATH_SUFFIXES openblas-openmp blis-openmp)
-find_path(VARION_BLAS_INCLUDE cblas.h
-  PATH_SUFFIXES openblas ${CMAKE_LIBRARY_ARCHITECTURE} ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp)
-set(VARION_HOST_BLAS OFF)
-if(VARION_BLAS_LIBRARY AND VARION_BLAS_INCLUDE AND NOT VARION_GPU)
-  set(VARION_HOST_BLAS ON)
-endif()
-
-# oneDNN: convolution and GEMM on a host. Looked for by its files: Debian's dnnl-config.cmake wants OpenCL's headers too.
-find_library(VARION_ONEDNN_LIBRARY dnnl)
-find_path(VARION_ONEDNN_INCLUDE oneapi/dnnl/dnnl.hpp)
-set(VARION_ONEDNN OFF)
-if(VARION_ONEDNN_LIBRARY AND VARION_ONEDNN_INCLUDE AND NOT VARION_GPU)
-  set(VARION_ONEDNN ON)
-endif()
+include(providers)
 
 add_library(varion_common INTERFACE)
 target_include_directories(varion_common INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
@@ -56,14 +39,8 @@ target_include_directories(varion_common SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
 target_link_libraries(varion_common INTERFACE Kokkos::kokkos Kokkos::kokkoskernels MPI::MPI_C
   ${HDF5_HL_LIBRARIES} ${HDF5_LIBRARIES} Boost::program_options ZLIB::ZLIB OpenSSL::Crypto nlohmann_json::nlohmann_json
   Threads::Threads)
-if(VARION_HOST_BLAS)
-  target_include_directories(varion_common SYSTEM INTERFACE ${VARION_BLAS_INCLUDE})
-  target_link_libraries(varion_common INTERFACE ${VARION_BLAS_LIBRARY})
-endif()
-if(VARION_ONEDNN)
-  target_include_directories(varion_common SYSTEM INTERFACE ${VARION_ONEDNN_INCLUDE})
-  target_link_libraries(varion_common INTERFACE ${VARION_ONEDNN_LIBRARY})
-endif()
+target_include_directories(varion_common SYSTEM INTERFACE ${VARION_PROVIDER_INCLUDES})
+target_link_libraries(varion_common INTERFACE ${VARION_PROVIDER_LIBRARIES})
 # Kokkos' headers are not ours to warn about.
 foreach(target Kokkos::kokkos Kokkos::kokkoscore Kokkos::kokkoscontainers Kokkos::kokkoskernels Catch2::Catch2)
   if(TARGET ${target})

@@ -3,7 +3,10 @@
 target_compile_options(varion_common INTERFACE
   $<$<CXX_COMPILER_ID:GNU,Clang>:-ffp-contract=off -fno-math-errno -fno-trapping-math>)
 if(VARION_GPU STREQUAL cuda)
-  target_compile_options(varion_common INTERFACE -fmad=false)
+  target_compile_options(varion_common INTERFACE -fmad=false -diag-suppress=1675)  # 1675: GCC's pragmas
+  # Kokkos links the driver's library, which exists only beside a driver, and may use nothing of it: the program
+  # then starts without, and says so.
+  target_link_options(varion_common INTERFACE -Wl,--as-needed)
 endif()
 # Warnings are the host builds' business: vendors' compilers add their own about code that they generate.
 if(NOT VARION_GPU)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests: sets up, builds and runs the suite of a preset (default openmp) without the campaigns.
+# The tests: sets up, builds and runs the suite of a preset (default openmp) without the campaigns. Where the
+# preset's GPU is missing, all is built and linked, and only what needs no device runs.
 #   scripts/test.sh [openmp|serial|debug|asan|cuda|hip] [further ctest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,6 +14,11 @@ ready=$SECONDS
 scripts/build.sh "$preset"
 built=$SECONDS
 status=0
-ctest --test-dir "build/$preset" -LE campaign --output-on-failure -j1 --no-tests=error "$@" || status=$?
+labels=()
+if "build/$preset/varion" info | grep '^device *none:'; then
+  echo "$preset: built; of the tests, only those that need no device"
+  labels=(-L "device|style")
+fi
+ctest --test-dir "build/$preset" -LE campaign --output-on-failure -j1 --no-tests=error "${labels[@]}" "$@" || status=$?
 echo "$preset: set-up $((ready - begin)) s, build $((built - ready)) s, tests $((SECONDS - built)) s"
 exit $status

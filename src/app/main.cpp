@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "app/command.hpp"
+#include "backends/backend.hpp"
 #include "build_info.hpp"
 #include "core/error.hpp"
 
@@ -48,6 +49,8 @@ int run(int argc, char** argv) {
   }
   words.erase(words.begin());
   if (!command.needs_device) return command.run(words);
+  const std::string missing = backend::missing_device();  // Kokkos would abort
+  require(missing.empty(), Exit::environment, missing);
   setenv("OMP_PROC_BIND", "false", 0);  // binding is the launcher's business: no warning about it
   const Kokkos::ScopeGuard guard(argc, argv);
   return command.run(words);

@@ -105,7 +105,7 @@ nlohmann::json bench_machine() {
                    {"compiler", VARION_COMPILER},
                    {"flags", VARION_BUILD_FLAGS},
                    {"kokkos", VARION_KOKKOS_VERSION},
-                   {"precision", "fp32"},
+                   {"precision", backend::precision_name()},
                    {"provider", text(backend::provider().name(), " (", backend::provider().description(), ")")}};
   for (const auto& [key, value] : backend::device_facts()) j[key] = value;
   return j;

@@ -1,4 +1,5 @@
 // Whole training steps on made-up data: gather, forward, backward, optimizer.
+#include "backends/backend.hpp"
 #include "bench/bench.hpp"
 #include "core/random.hpp"
 #include "train/network.hpp"
@@ -57,6 +58,7 @@ void run_steps(Bench& bench) {
         Config config;
         for (const auto& [key, value] : c.settings) config.set(key, value, "bench");
         config.set("optim.name", name, "bench");
+        config.set("train.precision", backend::precision_name(), "bench");
         config.set("data.global_batch", std::to_string(batch), "bench");
         config.resolve();
         if (config.has("optim.ess")) config.set("optim.ess", "50000", "bench");

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "backends/backend.hpp"
 #include "core/blocks.hpp"
 #include "core/error.hpp"
 #include "core/profile.hpp"
@@ -22,6 +23,8 @@ Index outputs_of(const DataSet& data) {
 
 BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data, Index n, bool train)
     : graph(layout), batch(n) {
+  const Config::Value& precision = config.values().at("train.precision");
+  backend::use_precision(precision.text, precision.source + ": train.precision");
   x = graph.input(batched(n, data.train.example));
   const bool classes = data.classes > 0;
   if (train) target = graph.input(classes ? Shape{n} : Shape{n, 1}, classes);

@@ -1,10 +1,18 @@
-// The tests' main: Kokkos around a Catch2 session.
+// The tests' main: Kokkos around a Catch2 session. Without a device a test is skipped, which ctest is told.
 #define CATCH_CONFIG_RUNNER
 #include "support/catch.hpp"
 
 #include <Kokkos_Core.hpp>
+#include <cstdio>
+
+#include "backends/backend.hpp"
 
 int main(int argc, char** argv) {
+  const std::string missing = varion::backend::missing_device();
+  if (!missing.empty()) {
+    std::printf("[skipped] %s\n", missing.c_str());
+    return 69;
+  }
   const Kokkos::ScopeGuard guard;
   return Catch::Session().run(argc, argv);
 }

@@ -53,6 +53,10 @@ int config_command(const std::vector<std::string>& words) {
 int info_command(const std::vector<std::string>&) {
   std::printf("varion %s %s\ncompiler   %s, %s, %s\nKokkos     %s\n", VARION_VERSION, VARION_GIT,
               VARION_COMPILER, VARION_BUILD_TYPE, VARION_BUILD_FLAGS, VARION_KOKKOS_VERSION);
+  const std::string missing = backend::missing_device();
+  if (!missing.empty()) std::printf("device     none: %s\n", missing.c_str());
+  for (const std::string& d : backend::devices()) std::printf("device     %s\n", d.c_str());
+  std::printf("precision  fp32%s\n", backend::has_tf32() ? ", tf32" : "");
   for (const auto* p : backend::providers())
     std::printf("provider   %s (%s)%s\n", p->name().c_str(), p->description().c_str(),
                 p == &backend::provider() ? ", in use" : "");
