@@ -278,7 +278,7 @@ class Newton final : public Optimizer {
       Real eps[kNoiseBlock];
       normal_block(next_key, base, eps);
       Real moved[kNoiseBlock];
-      if constexpr (!kHostExec) displacement_block(c, key, ConstVec(), base, lo, hi, mean, hess, weights, moved);
+      if (!kHostExec) displacement_block(c, key, ConstVec(), base, lo, hi, mean, hess, weights, moved);
       const Real* const g = gradient.data() + base;
       Real *const m = mean.data() + base, *const h = hess.data() + base, *const b = momentum.data() + base;
       Real* const w = weights.data() + base;
