@@ -47,12 +47,6 @@ cudnnTensorDescriptor_t images(Index n, Index h, Index w, Index c) {
   return d;
 }
 
-/// cuDNN pads both sides alike: enough where the output comes out right, else the image is padded beforehand.
-bool pads_alike(const Conv& s) {
-  const Index rows = s.h + 2 * s.pad_top - s.kh, columns = s.w + 2 * s.pad_left - s.kw;
-  return rows >= 0 && columns >= 0 && rows / s.stride + 1 == s.ho && columns / s.stride + 1 == s.wo;
-}
-
 /// One direction's algorithm, the fastest by the library's own reckoning that always gives the same bits.
 template <class Algorithm>
 struct Choice {
@@ -86,7 +80,10 @@ struct Plan {
   Choice<cudnnConvolutionBwdFilterAlgo_t> filter;
 
   explicit Plan(const Conv& s)
-      : alike(pads_alike(s)), met(alike ? s : padded_shape(s)), x(images(met.n, met.h, met.w, met.c)), y(images(s.n, s.ho, s.wo, s.o)) {
+      : alike(pads_alike(s)),
+        met(alike ? s : padded_shape(s)),
+        x(images(met.n, met.h, met.w, met.c)),
+        y(images(s.n, s.ho, s.wo, s.o)) {
     check(cudnnCreateFilterDescriptor(&weight), "a filter");
     check(cudnnSetFilter4dDescriptor(weight, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, narrow(s.o), narrow(s.c), narrow(s.kh),
                                      narrow(s.kw)),
@@ -149,7 +146,8 @@ class Cudnn final : public Provider {
   std::string name() const override { return "cudnn"; }
   std::string description() const override {
     const size_t v = cudnnGetVersion();
-    return text("convolution by cuDNN ", v / 10000, ".", v / 100 % 100, ".", v % 100, ", ", cublas().description().substr(0, cublas().description().find(',')));
+    const std::string gemm = cublas().description();
+    return text("convolution by cuDNN ", v / 10000, ".", v / 100 % 100, ".", v % 100, ", ", gemm.substr(0, gemm.find(',')));
   }
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b, bool add,
             Vec c) const override {

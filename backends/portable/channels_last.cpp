@@ -30,6 +30,11 @@ void add_bias(const Exec& exec, Index rows, Index o, ConstVec bias, Vec y) {
       });
 }
 
+bool pads_alike(const Conv& s) {
+  const Index rows = s.h + 2 * s.pad_top - s.kh, columns = s.w + 2 * s.pad_left - s.kw;
+  return rows >= 0 && columns >= 0 && rows / s.stride + 1 == s.ho && columns / s.stride + 1 == s.wo;
+}
+
 Conv padded_shape(const Conv& s) {
   Conv p = s;
   p.h = (s.ho - 1) * s.stride + s.kh;
@@ -67,6 +72,12 @@ void unpad_image(const Exec& exec, const Conv& s, ConstVec padded, bool add, Vec
           dx(first + k) = add ? dx(first + k) + g : g;
         }
       });
+}
+
+void add_image(const Exec& exec, const Conv& s, ConstVec image, Vec dx) {
+  Kokkos::parallel_for(
+      "varion::conv2d::add_image", Range(exec, 0, s.n * s.h * s.w * s.c),
+      KOKKOS_LAMBDA(const Index i) { dx(i) += image(i); });
 }
 
 }  // namespace varion::backend

@@ -40,6 +40,7 @@ TEST_CASE("a padded image convolves as SAME does, both ways") {
                                  backend::Conv{2, 8, 7, 3, 2, 1, 1, 2, 0, 0, 4, 4},    // pixels that no tap meets
                                  backend::Conv{1, 6, 6, 2, 3, 5, 3, 2, 1, 0, 3, 3}}) {
     const backend::Conv q = backend::padded_shape(s);
+    CHECK(backend::pads_alike(q));
     INFO("kernel " << s.kh << " stride " << s.stride << " image " << s.h << " x " << s.w);
     const Index images = s.n * s.h * s.w * s.c, padded = q.n * q.h * q.w * q.c;
     const Vec x = draw(1, images), w = draw(2, s.o * s.patch()), dy = draw(3, s.n * s.ho * s.wo * s.o), old = draw(4, images);
@@ -55,8 +56,19 @@ TEST_CASE("a padded image convolves as SAME does, both ways") {
       p.conv_backward_data(Exec(), q, dy, w, false, image, scratch);
       backend::unpad_image(Exec(), s, image, add, dx_padded);
       CHECK(difference(dx, dx_padded) <= 1e-5);
+      backend::add_image(Exec(), s, x, dx);
+      backend::add_image(Exec(), s, x, dx_padded);
+      CHECK(difference(dx, dx_padded) <= 1e-5);
     }
   }
+}
+
+TEST_CASE("where both sides are padded alike") {
+  CHECK(backend::pads_alike({1, 5, 5, 4, 3, 3, 3, 1, 1, 1, 5, 5}));
+  CHECK(backend::pads_alike({1, 5, 5, 4, 3, 3, 3, 2, 1, 1, 3, 3}));        // SAME at an odd size
+  CHECK(backend::pads_alike({1, 8, 7, 3, 2, 1, 1, 2, 0, 0, 4, 4}));        // the last row is met by nothing
+  CHECK_FALSE(backend::pads_alike({2, 6, 8, 3, 5, 3, 3, 2, 0, 0, 3, 4}));  // SAME at an even size
+  CHECK_FALSE(backend::pads_alike({2, 7, 5, 3, 5, 2, 2, 1, 0, 0, 7, 5}));
 }
 
 TEST_CASE("weights go to channels last and back, biases to every pixel") {

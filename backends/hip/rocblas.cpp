@@ -1,0 +1,101 @@
+// rocBLAS: GEMM on the execution space's own stream. It knows columns first: C row by row is C transposed, so
+// C^T = op(B)^T op(A)^T is what it is asked for.
+#include "backends/hip/rocblas.hpp"
+
+#include <hip/hip_runtime.h>
+#include <rocblas/rocblas.h>
+
+#include <map>
+
+#include "core/error.hpp"
+#include "core/profile.hpp"
+
+namespace varion::backend {
+
+namespace {
+void check(rocblas_status status, const char* what) {
+  require(status == rocblas_status_success, Exit::environment, "rocBLAS: ", what, ": ", rocblas_status_to_string(status));
+}
+
+rocblas_int narrow(Index v) {
+  ensure(v < (Index(1) << 31), "rocBLAS: dimension ", v, " does not fit 32 bits");
+  return static_cast<rocblas_int>(v);
+}
+
+/// One a stream, so that sums have one order whatever other streams do; without atomic sums, so that they have one
+/// order at all.
+struct Handle {
+  rocblas_handle handle = nullptr;
+  explicit Handle(hipStream_t stream) {
+    check(rocblas_create_handle(&handle), "a handle");
+    check(rocblas_set_stream(handle, stream), "a handle's stream");
+    check(rocblas_set_atomics_mode(handle, rocblas_atomics_not_allowed), "a handle's mode");
+  }
+  ~Handle() { rocblas_destroy_handle(handle); }
+};
+
+rocblas_handle handle_of(const Exec& exec) {
+  static std::map<hipStream_t, Handle> handles;
+  if (handles.empty()) Kokkos::push_finalize_hook([] { handles.clear(); });
+  return handles.try_emplace(exec.hip_stream(), exec.hip_stream()).first->second.handle;
+}
+
+rocblas_operation form(bool transpose) {
+  return transpose ? rocblas_operation_transpose : rocblas_operation_none;
+}
+}  // namespace
+
+class Rocblas final : public Provider {
+ public:
+  std::string name() const override { return "rocblas"; }
+  std::string description() const override {
+    return text("GEMM by rocBLAS ", ROCBLAS_VERSION_MAJOR, ".", ROCBLAS_VERSION_MINOR, ".", ROCBLAS_VERSION_PATCH,
+                ", convolution by portable");
+  }
+
+  void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b, bool add,
+            Vec c) const override {
+    const Region region("rocblas::sgemm");
+    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    const Real one = 1, beta = add ? Real(1) : Real(0);
+    check(rocblas_sgemm(handle_of(exec), form(tb), form(ta), narrow(n), narrow(m), narrow(k), &one, b.data(),
+                        narrow(tb ? k : n), a.data(), narrow(ta ? m : k), &beta, c.data(), narrow(n)),
+          "sgemm");
+  }
+
+  void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
+                    Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
+    const Region region("rocblas::sgemm_batched");
+    ensure(batch > 0 && m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    const Real one = 1, beta = add ? Real(1) : Real(0);
+    check(rocblas_sgemm_strided_batched(handle_of(exec), form(tb), form(ta), narrow(n), narrow(m), narrow(k), &one,
+                                        b.data(), narrow(tb ? k : n), stride_b, a.data(), narrow(ta ? m : k), stride_a,
+                                        &beta, c.data(), narrow(n), stride_c, narrow(batch)),
+          "sgemm_batched");
+  }
+
+  Index conv_scratch(const Conv& s, bool backward) const override { return portable().conv_scratch(s, backward); }
+  void conv_forward(const Exec& exec, const Conv& s, ConstVec x, ConstVec weight, ConstVec bias, Vec y,
+                    Vec scratch) const override {
+    portable().conv_forward(exec, s, x, weight, bias, y, scratch);
+  }
+  void conv_backward_data(const Exec& exec, const Conv& s, ConstVec dy, ConstVec weight, bool add, Vec dx,
+                          Vec scratch) const override {
+    portable().conv_backward_data(exec, s, dy, weight, add, dx, scratch);
+  }
+  void conv_backward_weight(const Exec& exec, const Conv& s, ConstVec x, ConstVec dy, bool add, Vec dweight,
+                            Vec scratch) const override {
+    portable().conv_backward_weight(exec, s, x, dy, add, dweight, scratch);
+  }
+};
+
+const Provider& rocblas() {
+  static const Rocblas instance;
+  return instance;
+}
+
+namespace {
+const bool registered = add_provider(1, rocblas());
+}
+
+}  // namespace varion::backend
