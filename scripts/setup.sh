@@ -4,7 +4,8 @@
 # reused when present. A cluster user who brings Kokkos through a module is left alone: set
 # Kokkos_ROOT (or pass --no-deps) and nothing is installed.
 #
-#   scripts/setup.sh [openmp|serial|debug|asan|cuda|hip]... [--no-deps]
+#   scripts/setup.sh [openmp|serial|debug|asan|cuda|hip]... [--no-deps] [--no-packages]
+# With --no-packages Kokkos is built, and no package installed.
 #
 # VARION_CUDA_ARCH (default 80; its code runs on newer GPUs too) and VARION_HIP_ARCH (default gfx90a) choose
 # the GPU; every choice has its own Kokkos.
@@ -35,8 +36,9 @@ for argument in "$@"; do
     hip) flavours+=(hip)
       [[ "$hip_arch" =~ ^gfx[0-9a-f]+$ ]] || die "VARION_HIP_ARCH='$hip_arch' is no name such as gfx90a" 64
       packages+=" $hip_packages" ;;
+    --no-packages) packages="" hip_packages="" ;;
     --no-deps) say "--no-deps: nothing is installed"; exit 0 ;;
-    *) die "unknown argument '$argument': use openmp, serial, debug, asan, cuda, hip or --no-deps" 64 ;;
+    *) die "unknown argument '$argument': use openmp, serial, debug, asan, cuda, hip, --no-deps or --no-packages" 64 ;;
   esac
 done
 [ ${#flavours[@]} -gt 0 ] || flavours=(openmp)
@@ -58,7 +60,9 @@ missing_packages() {
   done
 }
 
-if command -v dpkg-query >/dev/null; then
+if [ -z "$packages" ]; then
+  say "no package is installed"
+elif command -v dpkg-query >/dev/null; then
   missing=$(missing_packages | tr '\n' ' ')
   if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ]; then as_root=""
@@ -144,8 +148,9 @@ build_flavour() {
   fetch_sources
   say "building Kokkos and Kokkos Kernels $version ($name)"
   rm -rf "$prefix" "$prefix.build"
-  local common=(-G Ninja -DCMAKE_BUILD_TYPE=$type "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_CXX_FLAGS=$flags -w"
+  local common=(-DCMAKE_BUILD_TYPE=$type "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_CXX_FLAGS=$flags -w"
     "-DCMAKE_CXX_COMPILER=$compiler" -DCMAKE_CXX_STANDARD=17 -DCMAKE_CXX_EXTENSIONS=OFF)
+  command -v ninja >/dev/null && common+=(-G Ninja)
   command -v ccache >/dev/null && common+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   local log=$deps/build-$name.log
   {

@@ -10,6 +10,10 @@ namespace varion::backend {
 
 bool has_tf32() { return true; }
 
+namespace {
+std::string version(int number) { return text(number / 1000, ".", number % 1000 / 10); }
+}  // namespace
+
 /// Only its attributes are asked for: whether this build holds code that the device can run.
 __global__ void probe() {}
 
@@ -17,9 +21,15 @@ std::string missing_device() {
   int count = 0;
   cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaSuccess && count == 0) status = cudaErrorNoDevice;
+  if (status == cudaErrorInsufficientDriver) {
+    int known = 0, needed = 0;
+    cudaDriverGetVersion(&known);
+    cudaRuntimeGetVersion(&needed);
+    return known == 0 ? "no CUDA device: there is no NVIDIA driver on this machine"
+                      : text("no CUDA device: the driver knows CUDA ", version(known), ", this build needs ", version(needed));
+  }
   if (status != cudaSuccess)
-    return text("no CUDA device: ", cudaGetErrorString(status),
-                status == cudaErrorInsufficientDriver ? " (or there is no driver)" : "", "; nvidia-smi shows what the driver sees");
+    return text("no CUDA device: ", cudaGetErrorString(status), "; nvidia-smi shows what the driver sees");
   cudaFuncAttributes attributes;
   status = cudaFuncGetAttributes(&attributes, probe);
   if (status == cudaSuccess) return "";
@@ -34,8 +44,6 @@ int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
   return cudaDeviceGetAttribute(&value, which, device) == cudaSuccess ? value : 0;
 }
-
-std::string version(int number) { return text(number / 1000, ".", number % 1000 / 10); }
 
 std::string uuid(const cudaDeviceProp& p) {
   std::string out = "GPU-";
