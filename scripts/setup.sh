@@ -25,7 +25,7 @@ cuda_arch=${VARION_CUDA_ARCH:-80} hip_arch=${VARION_HIP_ARCH:-gfx90a}
 say() { echo "setup: $*"; }
 die() { echo "setup: $1" >&2; exit "${2:-69}"; }
 
-flavours=()
+flavours=() install=yes
 for argument in "$@"; do
   case "$argument" in
     openmp|serial|debug|asan) flavours+=("$argument") ;;
@@ -36,7 +36,7 @@ for argument in "$@"; do
     hip) flavours+=(hip)
       [[ "$hip_arch" =~ ^gfx[0-9a-f]+$ ]] || die "VARION_HIP_ARCH='$hip_arch' is no name such as gfx90a" 64
       packages+=" $hip_packages" ;;
-    --no-packages) packages="" hip_packages="" ;;
+    --no-packages) install=no ;;
     --no-deps) say "--no-deps: nothing is installed"; exit 0 ;;
     *) die "unknown argument '$argument': use openmp, serial, debug, asan, cuda, hip, --no-deps or --no-packages" 64 ;;
   esac
@@ -60,7 +60,7 @@ missing_packages() {
   done
 }
 
-if [ -z "$packages" ]; then
+if [ $install = no ]; then
   say "no package is installed"
 elif command -v dpkg-query >/dev/null; then
   missing=$(missing_packages | tr '\n' ' ')
