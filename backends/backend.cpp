@@ -8,6 +8,8 @@
 
 namespace varion::backend {
 
+void refuse_empty(const Conv& s) { ensure(s.n > 0, "convolution of an empty batch"); }
+
 const std::vector<const Provider*>& providers() {
   static const std::vector<const Provider*> all = [] {
     std::vector<const Provider*> list{&portable()};
