@@ -25,7 +25,7 @@ struct TeamTiles {
   static constexpr int kPitchA = TM + 1, kPitchB = TN + 1;  // + 1: neighbouring k fall into different banks
   static constexpr int kWords = kDeep * (kPitchA + kPitchB);
   template <int Side>  // words of a Side x kDeep block that one slot loads
-  static constexpr int loads() { return (Side * kDeep + kAll - 1) / kAll; }
+  static constexpr int kLoads = (Side * kDeep + kAll - 1) / kAll;
 
   A a;
   B b;
@@ -34,10 +34,10 @@ struct TeamTiles {
 
   /// The block [kDeep][pitch] from summed index k0 on, zeros outside.
   template <int Side, class Loader>
-  KOKKOS_INLINE_FUNCTION static void load(const Loader& from, const typename Loader::Outer (&outer)[kSlots][loads<Side>()],
+  KOKKOS_INLINE_FUNCTION static void load(const Loader& from, const typename Loader::Outer (&outer)[kSlots][kLoads<Side>],
                                           Index first, Index extent, int slot0, Index k0, Index end, Real* to) {
     for (int s = 0; s < kSlots; ++s)
-      for (int e = 0; e < loads<Side>(); ++e) {
+      for (int e = 0; e < kLoads<Side>; ++e) {
         const int word = slot0 + s + e * kAll;
         if (word >= Side * kDeep) continue;
         const int i = Loader::kDeepFast ? word / kDeep : word % Side, q = Loader::kDeepFast ? word % kDeep : word / Side;
@@ -48,10 +48,10 @@ struct TeamTiles {
 
   /// What the loader keeps of the rows that each slot loads.
   template <int Side, class Loader>
-  KOKKOS_INLINE_FUNCTION static void locate(const Loader& from, typename Loader::Outer (&outer)[kSlots][loads<Side>()],
+  KOKKOS_INLINE_FUNCTION static void locate(const Loader& from, typename Loader::Outer (&outer)[kSlots][kLoads<Side>],
                                             Index first, Index extent, int slot0) {
     for (int s = 0; s < kSlots; ++s)
-      for (int e = 0; e < loads<Side>(); ++e) {
+      for (int e = 0; e < kLoads<Side>; ++e) {
         const int word = slot0 + s + e * kAll;
         const Index i = first + (Loader::kDeepFast ? word / kDeep : word % Side);
         outer[s][e] = from.outer(i < extent ? i : extent - 1);
@@ -75,8 +75,8 @@ struct TeamTiles {
     const int slot0 = team.team_rank() * kSlots;
     const Scratch words(team.team_scratch(0), kWords);
     Real *sa = words.data(), *sb = sa + kDeep * kPitchA;
-    typename A::Outer outer_a[kSlots][loads<TM>()];
-    typename B::Outer outer_b[kSlots][loads<TN>()];
+    typename A::Outer outer_a[kSlots][kLoads<TM>];
+    typename B::Outer outer_b[kSlots][kLoads<TN>];
     locate<TM>(a, outer_a, i0, m, slot0);
     locate<TN>(b, outer_b, j0, n, slot0);
     Real sum[kSlots][4][4] = {};
