@@ -15,7 +15,7 @@ class Portable final : public Provider {
  public:
   Portable(std::string name, bool teams) : name_(std::move(name)), teams_(teams) {}
   std::string name() const override { return name_; }
-  std::string description() const override { return teams_ ? "Kokkos teams" : "Kokkos, tiles of 8 x 16"; }
+  std::string description() const override { return teams_ ? "Kokkos teams" : "Kokkos, tiles in vector registers"; }
 
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b, bool add,
             Vec c) const override {

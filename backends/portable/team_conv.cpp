@@ -28,9 +28,10 @@ KOKKOS_INLINE_FUNCTION Tap tap_at(const Window& v, Index k) {
   return {t / c / kw, t / c % kw, t % c};
 }
 KOKKOS_INLINE_FUNCTION Real patch_word(const Window& v, const Real* in, const Pixel& at, const Tap& tap) {
-  const Index i = at.y + tap.p, j = at.x + tap.q;
-  const bool inside = i >= 0 && i < v.h && j >= 0 && j < v.w;
-  return inside ? in[at.image + (i * v.w + j) * v.c + tap.c] : Real(0);
+  const int h = static_cast<int>(v.h), w = static_cast<int>(v.w), c = static_cast<int>(v.c);
+  const int i = at.y + tap.p, j = at.x + tap.q;
+  const bool inside = i >= 0 && i < h && j >= 0 && j < w;
+  return inside ? in[at.image + (i * w + j) * c + tap.c] : Real(0);
 }
 
 /// A = patches [pixels, depth].
@@ -107,8 +108,11 @@ struct PartStore {
 };
 
 namespace {
+/// Inside an image, and to count pixels, the kernels use 32 bits: GPUs divide 64-bit numbers slowly.
 void check(const Window& v) {
-  ensure(v.pixels() < (Index(1) << 31) && v.h * v.stride < (Index(1) << 31), "convolution of ", v.pixels(), " pixels");
+  const Index limit = Index(1) << 31;
+  ensure(v.pixels() < limit && v.h * v.w * v.c < limit && v.depth() < limit, "convolution of ", v.n, " x ", v.h, " x ",
+         v.w, " x ", v.c, " to ", v.pixels(), " pixels: too large for 32 bits");
 }
 
 /// Parts of a weight gradient's sum: enough teams for a large GPU, from the shape alone, so that the bits depend on
