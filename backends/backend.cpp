@@ -8,6 +8,8 @@
 
 namespace varion::backend {
 
+void refuse_empty(const Conv& s) { ensure(s.n > 0, "convolution of an empty batch"); }
+
 namespace {
 using Ranked = std::pair<int, const Provider*>;
 std::vector<Ranked>& table() {

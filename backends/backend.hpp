@@ -1,5 +1,5 @@
 // The seam to vendors: the few primitives worth a vendor library. `portable` implements all of them
-// with Kokkos and Kokkos Kernels; another provider replaces what its library does better and is held
+// with Kokkos; another provider replaces what its library does better and is held
 // equal to `portable` by one test table (tests/kernels/providers.cpp).
 #pragma once
 
@@ -18,6 +18,9 @@ struct Conv {
   Index n, h, w, c, o, kh, kw, stride, pad_top, pad_left, ho, wo;
   Index patch() const { return kh * kw * c; }
 };
+
+/// Every provider's first line: an empty batch is an internal error (exit 70).
+void refuse_empty(const Conv&);
 
 class Provider {
  public:

@@ -93,6 +93,7 @@ class HostBlas final : public Provider {
 
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b,
             bool add, Vec c) const override {
+    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
     exec.fence();  // the library reads what kernels wrote
     sgemm(ta, tb, m, n, k, a.data(), b.data(), add ? Real(1) : Real(0), c.data());
   }
@@ -112,6 +113,7 @@ class HostBlas final : public Provider {
   }
 
   Index conv_scratch(const Conv& s, bool) const override {
+    refuse_empty(s);
     return s.o * s.patch() + workers() * per_worker(s);
   }
 
@@ -182,6 +184,7 @@ class HostBlas final : public Provider {
   template <class Body>
   static void each_block(const Exec& exec, const char* label, const Conv& s, Vec scratch,
                          const Body& body) {
+    refuse_empty(s);
     const Index count = workers(), rows = block_rows(s), stride = per_worker(s);
     const Index size = s.o * s.patch();
     Real* base = scratch.data() + size;

@@ -174,7 +174,7 @@ struct Primitives {
 };
 
 Primitives& primitives(const Conv& s) {
-  ensure(s.n > 0, "convolution of an empty batch");
+  refuse_empty(s);
   using Key = std::tuple<Index, Index, Index, Index, Index, Index, Index, Index, Index, Index, Index, Index>;
   static std::map<Key, std::unique_ptr<Primitives>> all;
   auto& p = all[Key(s.n, s.h, s.w, s.c, s.o, s.kh, s.kw, s.stride, s.pad_top, s.pad_left, s.ho, s.wo)];

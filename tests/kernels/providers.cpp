@@ -1,8 +1,12 @@
-// One table: portable equals a plain host loop, and every provider equals portable.
+// One table: every provider, and the kernels portable runs on a GPU, equal a plain host loop.
 #include "backends/backend.hpp"
 
 #include <cmath>
+#include <cstdio>
+#include <cstring>
 
+#include "backends/portable/portable.hpp"
+#include "core/error.hpp"
 #include "core/random.hpp"
 #include "support/catch.hpp"
 
@@ -24,12 +28,23 @@ void close(const std::vector<double>& a, const std::vector<double>& b, double te
   for (size_t i = 0; i < a.size(); ++i) worst = !(std::abs(a[i] - b[i]) <= worst) ? std::abs(a[i] - b[i]) : worst;
   CHECK(worst <= 1e-6 * (4 + terms));
 }
+/// The providers of the build, and portable as a GPU runs it.
+std::vector<const backend::Provider*> all_providers() {
+  auto all = backend::providers();
+  if (kHostExec) all.push_back(&backend::portable_teams());
+  return all;
+}
+Vec poisoned(size_t n) {
+  const Vec v("varion::test::poisoned", n);
+  Kokkos::deep_copy(v, std::nanf(""));
+  return v;
+}
 }  // namespace
 
 TEST_CASE("gemm") {
-  for (const Index m : {1, 7, 130})
-    for (const Index n : {1, 33})
-      for (const Index k : {1, 7, 130})
+  for (const Index m : {1, 7, 130, 300})
+    for (const Index n : {1, 16, 33, 70})
+      for (const Index k : {1, 7, 200})
         for (int form = 0; form < 8; ++form) {
           const bool ta = form & 1, tb = form & 2, add = form & 4;
           const Vec a = draw(1, m * k), b = draw(2, k * n), start = draw(3, m * n);
@@ -43,7 +58,7 @@ TEST_CASE("gemm") {
                 s += ha[static_cast<size_t>(ta ? q * m + i : i * k + q)] * hb[static_cast<size_t>(tb ? j * k + q : q * n + j)];
               expected[static_cast<size_t>(i * n + j)] = s;
             }
-          for (const auto* p : backend::providers()) {
+          for (const auto* p : all_providers()) {
             const Vec c("varion::test::c", static_cast<size_t>(m * n));
             Kokkos::deep_copy(c, start);
             p->gemm(Exec(), ta, tb, m, n, k, a, b, add, c);
@@ -53,53 +68,150 @@ TEST_CASE("gemm") {
         }
 }
 
-TEST_CASE("convolution, its data gradient and its weight gradient") {
+namespace {
+struct Expected {
+  std::vector<double> y, dx, dw;
+};
+/// y, and what dx and dw hold at first plus the gradients, one product at a time.
+Expected by_loops(const backend::Conv& s, const Vec& x, const Vec& weight, const Vec& bias, const Vec& dy, const std::vector<double>& dx,
+                  const std::vector<double>& dw) {
+  const auto hx = host(x), hw = host(weight), hb = host(bias), hd = host(dy);
+  Expected e{std::vector<double>(hd.size()), dx, dw};
+  for (Index i = 0; i < s.n; ++i)
+    for (Index oy = 0; oy < s.ho; ++oy)
+      for (Index ox = 0; ox < s.wo; ++ox)
+        for (Index oc = 0; oc < s.o; ++oc) {
+          const auto at = static_cast<size_t>(((i * s.ho + oy) * s.wo + ox) * s.o + oc);
+          e.y[at] = hb.empty() ? 0 : hb[static_cast<size_t>(oc)];
+          for (Index p = 0; p < s.kh; ++p)
+            for (Index q = 0; q < s.kw; ++q) {
+              const Index r = oy * s.stride + p - s.pad_top, t = ox * s.stride + q - s.pad_left;
+              if (r < 0 || r >= s.h || t < 0 || t >= s.w) continue;
+              for (Index ic = 0; ic < s.c; ++ic) {
+                const auto from = static_cast<size_t>(((i * s.h + r) * s.w + t) * s.c + ic);
+                const auto wi = static_cast<size_t>(((oc * s.c + ic) * s.kh + p) * s.kw + q);
+                e.y[at] += hx[from] * hw[wi];
+                e.dx[from] += hd[at] * hw[wi];
+                e.dw[wi] += hd[at] * hx[from];
+              }
+            }
+        }
+  return e;
+}
+
+/// All three directions. Without `add`, what the outputs and the scratch held is NaN and must not survive.
+void check_convolution(const backend::Conv& s, bool biased, bool add) {
+  const Index x_size = s.n * s.h * s.w * s.c, w_size = s.o * s.patch(), y_size = s.n * s.ho * s.wo * s.o;
+  const Vec x = draw(1, x_size), weight = draw(2, w_size), bias = draw(3, biased ? s.o : 0), dy = draw(4, y_size);
+  const Vec old_x = add ? draw(5, x_size) : poisoned(static_cast<size_t>(x_size));
+  const Vec old_w = add ? draw(6, w_size) : poisoned(static_cast<size_t>(w_size));
+  const std::vector<double> no_x(static_cast<size_t>(x_size)), no_w(static_cast<size_t>(w_size));
+  const Expected expected = by_loops(s, x, weight, bias, dy, add ? host(old_x) : no_x, add ? host(old_w) : no_w);
+  for (const auto* p : all_providers()) {
+    INFO(p->name() << " x " << s.n << " " << s.h << " " << s.w << " " << s.c << " o " << s.o << " kernel " << s.kh << " " << s.kw
+                   << " stride " << s.stride << " pad " << s.pad_top << " " << s.pad_left << " bias " << biased << " add " << add);
+    const Vec forward = poisoned(static_cast<size_t>(p->conv_scratch(s, false)));
+    const Vec backward = poisoned(static_cast<size_t>(p->conv_scratch(s, true)));
+    const Vec y = poisoned(static_cast<size_t>(y_size));
+    const Vec dx("varion::test::dx", old_x.extent(0)), dw("varion::test::dw", old_w.extent(0));
+    Kokkos::deep_copy(dx, old_x);
+    Kokkos::deep_copy(dw, old_w);
+    p->conv_forward(Exec(), s, x, weight, bias, y, forward);
+    p->conv_backward_data(Exec(), s, dy, weight, add, dx, backward);
+    p->conv_backward_weight(Exec(), s, x, dy, add, dw, backward);
+    close(host(y), expected.y, static_cast<double>(s.patch()));
+    close(host(dx), expected.dx, static_cast<double>(s.kh * s.kw * s.o));
+    close(host(dw), expected.dw, static_cast<double>(s.n * s.ho * s.wo));
+  }
+}
+}  // namespace
+
+TEST_CASE("convolution, its data gradient and its weight gradient: kernels, strides, padding") {
   for (const Index n : {1, 3})
     for (const Index kernel : {1, 2, 3, 5})
-      for (const Index stride : {1, 2})
+      for (const Index stride : {1, 2, 3})
         for (const Index before : {0, 1})
           for (const bool add : {false, true}) {
-            const Index h = 7, w = 6, c = 3, o = 5;
-            const backend::Conv s{n, h, w, c, o, kernel, kernel, stride, before, before / 2,
-                                  (h + before + 1 - kernel) / stride + 1, (w + before + 1 - kernel) / stride + 1};
-            const Vec x = draw(1, n * h * w * c), weight = draw(2, o * s.patch()), bias = draw(3, o);
-            const Vec dy = draw(4, n * s.ho * s.wo * o), old_x = draw(5, n * h * w * c), old_w = draw(6, o * s.patch());
-            const auto hx = host(x), hw = host(weight), hb = host(bias), hd = host(dy);
-            std::vector<double> y(static_cast<size_t>(n * s.ho * s.wo * o)), dx(hx.size()), dw(hw.size());
-            if (add) {
-              dx = host(old_x);
-              dw = host(old_w);
-            }
-            for (Index i = 0; i < n; ++i)
-              for (Index oy = 0; oy < s.ho; ++oy)
-                for (Index ox = 0; ox < s.wo; ++ox)
-                  for (Index oc = 0; oc < o; ++oc) {
-                    const auto at = static_cast<size_t>(((i * s.ho + oy) * s.wo + ox) * o + oc);
-                    y[at] = hb[static_cast<size_t>(oc)];
-                    for (Index p = 0; p < kernel; ++p)
-                      for (Index q = 0; q < kernel; ++q)
-                        for (Index ic = 0; ic < c; ++ic) {
-                          const Index r = oy * stride + p - s.pad_top, t = ox * stride + q - s.pad_left;
-                          if (r < 0 || r >= h || t < 0 || t >= w) continue;
-                          const auto from = static_cast<size_t>(((i * h + r) * w + t) * c + ic);
-                          const auto wi = static_cast<size_t>(((oc * c + ic) * kernel + p) * kernel + q);
-                          y[at] += hx[from] * hw[wi];
-                          dx[from] += hd[at] * hw[wi];
-                          dw[wi] += hd[at] * hx[from];
-                        }
-                  }
-            for (const auto* p : backend::providers()) {
-              INFO(p->name() << " n " << n << " kernel " << kernel << " stride " << stride << " pad " << before << " add " << add);
-              const Vec scratch("varion::test::scratch", static_cast<size_t>(std::max(p->conv_scratch(s, false), p->conv_scratch(s, true))));
-              const Vec out("varion::test::y", y.size()), gx("varion::test::dx", dx.size()), gw("varion::test::dw", dw.size());
-              Kokkos::deep_copy(gx, old_x);
-              Kokkos::deep_copy(gw, old_w);
-              p->conv_forward(Exec(), s, x, weight, bias, out, scratch);
-              p->conv_backward_data(Exec(), s, dy, weight, add, gx, scratch);
-              p->conv_backward_weight(Exec(), s, x, dy, add, gw, scratch);
-              close(host(out), y, 75);
-              close(host(gx), dx, 125);
-              close(host(gw), dw, 150);
-            }
+            const Index h = 7, w = 6;
+            check_convolution({n, h, w, 3, 5, kernel, kernel, stride, before, before / 2, (h + before + 1 - kernel) / stride + 1,
+                               (w + before + 1 - kernel) / stride + 1},
+                              !add, add);
           }
+}
+
+// Each line for a branch: tiles of 4 and 8 rows, one panel of channels and several, full and not; more than one band of
+// rows; more images than parts; narrow and wide team tiles.
+TEST_CASE("convolution: channels and sizes") {
+  struct Shape {
+    Index n, h, w, c, o, kh, kw, stride, top, left, ho, wo;
+  };
+  for (const Shape& f : {Shape{1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1},     // the smallest
+                         Shape{2, 9, 11, 1, 17, 3, 3, 1, 1, 1, 9, 11},  // one channel in, a panel and one lane out
+                         Shape{2, 8, 8, 3, 16, 3, 3, 1, 1, 1, 8, 8},    // the first layer of a network
+                         Shape{1, 13, 7, 17, 40, 3, 3, 1, 1, 1, 13, 7},
+                         Shape{3, 8, 8, 32, 64, 3, 3, 2, 0, 0, 4, 4},   // SAME at an even size: nothing before, one after
+                         Shape{2, 9, 9, 40, 3, 3, 3, 2, 1, 1, 5, 5},    // SAME at an odd size
+                         Shape{2, 7, 5, 64, 32, 1, 1, 1, 0, 0, 7, 5},
+                         Shape{2, 8, 7, 16, 32, 1, 1, 2, 0, 0, 4, 4},   // most pixels get no gradient
+                         Shape{1, 28, 28, 1, 6, 5, 5, 1, 2, 2, 28, 28},
+                         Shape{2, 12, 13, 6, 16, 5, 5, 2, 1, 2, 5, 7},
+                         Shape{2, 6, 9, 4, 20, 1, 3, 1, 0, 1, 6, 9},    // kernels that are no squares
+                         Shape{2, 6, 9, 4, 20, 5, 2, 1, 2, 0, 6, 8},
+                         Shape{1, 4, 4, 2, 3, 3, 3, 1, 2, 2, 6, 6},     // padding of the whole kernel
+                         Shape{2, 3, 2, 5, 6, 3, 3, 4, 1, 1, 1, 1},     // stride above the image
+                         Shape{600, 4, 5, 3, 4, 3, 3, 1, 1, 1, 4, 5},   // more images than blocks
+                         Shape{1, 70, 90, 16, 3, 3, 3, 1, 1, 1, 70, 90},
+                         Shape{17, 4, 4, 64, 64, 3, 3, 1, 1, 1, 4, 4}})
+    for (const bool add : {false, true})
+      check_convolution({f.n, f.h, f.w, f.c, f.o, f.kh, f.kw, f.stride, f.top, f.left, f.ho, f.wo}, add, add);
+}
+
+TEST_CASE("an empty batch is refused by every provider") {
+  const backend::Conv s{0, 8, 8, 3, 4, 3, 3, 1, 1, 1, 8, 8};
+  const Vec some = draw(1, 4096), none;
+  const auto code = [](const auto& call) {
+    try {
+      call();
+    } catch (const Error& e) {
+      return static_cast<int>(e.code());
+    }
+    return 0;
+  };
+  for (const auto* p : all_providers()) {
+    INFO(p->name());
+    CHECK(code([&] { p->conv_scratch(s, false); }) == 70);
+    CHECK(code([&] { p->conv_scratch(s, true); }) == 70);
+    CHECK(code([&] { p->conv_forward(Exec(), s, none, some, none, none, some); }) == 70);
+    CHECK(code([&] { p->conv_backward_data(Exec(), s, none, some, false, none, some); }) == 70);
+    CHECK(code([&] { p->conv_backward_weight(Exec(), s, none, none, false, some, some); }) == 70);
+    CHECK(code([&] { p->gemm(Exec(), false, false, 0, 3, 4, none, some, false, none); }) == 70);
+  }
+}
+
+// tests/kernels/threads.py compares this line between numbers of threads.
+TEST_CASE("portable's bits", "[bits]") {
+  std::uint64_t digest = 14695981039346656037ull;
+  const auto mix = [&](const Vec& v) {
+    for (const double d : host(v)) {
+      const auto f = static_cast<float>(d);
+      std::uint32_t word;
+      std::memcpy(&word, &f, sizeof word);
+      digest = (digest ^ word) * 1099511628211ull;
+    }
+  };
+  for (const auto* p : {&backend::portable(), &backend::portable_teams()}) {
+    const backend::Conv s{37, 9, 10, 16, 40, 3, 3, 1, 1, 1, 9, 10};
+    const Vec x = draw(1, 37 * 90 * 16), w = draw(2, s.o * s.patch()), dy = draw(3, 37 * 90 * 40), c = poisoned(150 * 90);
+    const Vec y = poisoned(dy.extent(0)), dx = poisoned(x.extent(0)), dw = poisoned(w.extent(0));
+    const Vec scratch = poisoned(static_cast<size_t>(std::max(p->conv_scratch(s, false), p->conv_scratch(s, true))));
+    p->conv_forward(Exec(), s, x, w, Vec(), y, scratch);
+    p->conv_backward_data(Exec(), s, dy, w, false, dx, scratch);
+    p->conv_backward_weight(Exec(), s, x, dy, false, dw, scratch);
+    p->gemm(Exec(), false, true, 150, 90, 300, x, dy, false, c);
+    mix(y);
+    mix(dx);
+    mix(dw);
+    mix(c);
+  }
+  std::printf("bits %016llx\n", static_cast<unsigned long long>(digest));
 }
