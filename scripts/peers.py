@@ -310,7 +310,7 @@ class Runner:
         while len(rows) < 3 and (not rows or rows[-1]["foreign_cpu"] > self.args.idle):
             row = measure()
             if row is None:
-                sys.exit(1)
+                return None
             rows.append(row)
         return min(rows, key=lambda r: r["foreign_cpu"])
 
@@ -323,12 +323,14 @@ class Runner:
 
     def search(self, name):
         """The default's row and the fastest one's."""
+        def one(code, environment):
+            return self.undisturbed(lambda: self.peer(name, f"{code}, {environment}"))
         codes = codes_of(name)
-        default = self.peer(name, f"{codes[0]}, default")
-        rows = [self.peer(name, f"{code}, heap") for code in codes]
-        best = fastest(rows)
-        rows += [self.peer(name, best["setting"].replace("heap", e)) for e in ENVIRONMENTS if e != "heap"]
-        return default, fastest([default] + rows)
+        default = one(codes[0], "default")
+        rows = [default] + [one(code, "heap") for code in codes]
+        best = fastest(rows[1:])["setting"].split(", ")[0]
+        rows += [one(best, environment) for environment in ENVIRONMENTS if environment != "heap"]
+        return default, fastest(rows)
 
 
 def fastest(rows):
@@ -392,7 +394,10 @@ def in_turns(runner, names, settings):
             if shipped != best:
                 sides.append(("shipped", lambda: runner.peer(name, shipped)))
             for side, run in sides if turn % 2 == 0 else sides[::-1]:
-                rounds[name][side].append(runner.undisturbed(run))
+                row = runner.undisturbed(run)
+                if row is None:
+                    sys.exit(1)
+                rounds[name][side].append(row)
             if shipped == best:
                 rounds[name]["shipped"].append(rounds[name]["best"][-1])
     return rounds
