@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "core/memory.hpp"
 #include "graph/plan.hpp"
 
 namespace varion {
@@ -126,7 +127,7 @@ void Graph::finish(bool backward) {
   unshared_words_ = plan.unshared();
   for (auto& [p, id] : placed) p->offset = plan.offset(id);
   for (size_t i = 0; i < nodes_.size(); ++i) nodes_[i].grad = nodes_[static_cast<size_t>(grad_owner_[i])].grad;
-  arena_ = Vec("varion::graph::arena", static_cast<size_t>(arena_words_));
+  arena_ = long_vector("varion::graph::arena", arena_words_);
   has_backward_ = backward;
   finished_ = true;
 }

@@ -122,9 +122,8 @@ class Newton final : public Optimizer {
  public:
   Newton(const Layout& layout, const std::string& name, const NewtonOptions& o)
       : Optimizer(layout, name), o_(o) {
-    const auto n = static_cast<size_t>(layout.size());
-    hess_ = Vec("varion::optim::hess", n);
-    momentum_ = Vec("varion::optim::momentum", n);
+    hess_ = long_vector("varion::optim::hess", layout.size());
+    momentum_ = long_vector("varion::optim::momentum", layout.size());
   }
 
   void start(const Exec& exec) override {

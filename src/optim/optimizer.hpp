@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/layout.hpp"
+#include "core/memory.hpp"
 #include "core/options.hpp"
 #include "core/random.hpp"
 #include "core/registry.hpp"
@@ -48,7 +49,7 @@ KOKKOS_INLINE_FUNCTION void add_report(const DeviceReport& report, std::uint64_t
 class Optimizer {
  public:
   Optimizer(const Layout& layout, std::string name) : layout_(layout), name_(std::move(name)) {
-    mean_ = Vec("varion::optim::mean", static_cast<size_t>(layout.size()));
+    mean_ = long_vector("varion::optim::mean", layout.size());
     report_ = DeviceReport("varion::optim::report");
   }
   virtual ~Optimizer() = default;

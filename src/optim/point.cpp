@@ -26,8 +26,8 @@ class AdamW final : public PointEstimate {
   AdamW(const Layout& layout, double beta1, double beta2, double eps,
         std::array<double, Layout::kGroups> decay)
       : PointEstimate(layout, "adamw", decay), beta1_(beta1), beta2_(beta2), eps_(eps) {
-    first_ = Vec("varion::optim::exp_avg", static_cast<size_t>(layout.size()));
-    second_ = Vec("varion::optim::exp_avg_sq", static_cast<size_t>(layout.size()));
+    first_ = long_vector("varion::optim::exp_avg", layout.size());
+    second_ = long_vector("varion::optim::exp_avg_sq", layout.size());
   }
   void start(const Exec& exec) override {
     Kokkos::deep_copy(exec, first_, Real(0));
@@ -81,7 +81,7 @@ class Sgd final : public PointEstimate {
  public:
   Sgd(const Layout& layout, double momentum, std::array<double, Layout::kGroups> decay)
       : PointEstimate(layout, "sgd", decay), momentum_factor_(momentum) {
-    momentum_ = Vec("varion::optim::momentum", static_cast<size_t>(layout.size()));
+    momentum_ = long_vector("varion::optim::momentum", layout.size());
   }
   void start(const Exec& exec) override { Kokkos::deep_copy(exec, momentum_, Real(0)); }
   /// d = g + decay w; b = mu b + d; w -= lr b. (From b = 0 the first b is d, as in PyTorch.)

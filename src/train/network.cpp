@@ -5,6 +5,7 @@
 #include "backends/backend.hpp"
 #include "core/blocks.hpp"
 #include "core/error.hpp"
+#include "core/memory.hpp"
 #include "core/profile.hpp"
 
 namespace varion {
@@ -138,9 +139,9 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
   loss_ = Kokkos::View<double, Memory>("varion::train::loss");
   squares_ = Kokkos::View<double, Memory>("varion::train::squares");
   // The weights of a point estimate are its mean: no copy.
-  weights_ = optimizer_->is_variational() ? Vec("varion::train::weights", static_cast<size_t>(layout.size()))
+  weights_ = optimizer_->is_variational() ? long_vector("varion::train::weights", layout.size())
                                           : optimizer_->mean();
-  gradient_ = Vec("varion::train::gradient", static_cast<size_t>(layout.size()));
+  gradient_ = long_vector("varion::train::gradient", layout.size());
   replay_.weights = weights_;
   replay_.gradient = gradient_;
   replay_.train = true;
