@@ -26,10 +26,7 @@ git archive HEAD | tar -x -C "$tree"
 git describe --always --dirty >"$tree/VERSION"
 ln -s scripts/build-offline.sh "$tree/build-offline.sh"
 mkdir "$tree/.deps/src-$version"
-for part in kokkos kokkos-kernels; do
-  tar -C "$deps/src-$version" --exclude=unit_test --exclude=unit_tests --exclude=doc --exclude=docs --exclude=perf_test \
-    --exclude=benchmarks --exclude=example -cf - $part | tar -C "$tree/.deps/src-$version" -xf -
-done
+cp -r "$deps/src-$version/kokkos" "$deps/src-$version/kokkos-kernels" "$tree/.deps/src-$version/"
 
 # A shared library under its SONAME with the name that linkers look for, and all that it needs but the C and C++
 # run times, which the other machine has.
