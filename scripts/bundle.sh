@@ -67,6 +67,7 @@ if [ $libraries = yes ]; then
   mkdir -p "$tree/libraries/share/cmake" "$tree/libraries/lib/cmake"
   cp -r /usr/share/cmake/nlohmann_json "$tree/libraries/share/cmake/"
   cp -r /usr/lib/cmake/Catch2 "$tree/libraries/lib/cmake/"
+  rm -f "$tree"/libraries/lib/cmake/Catch2/Catch2Targets-*.cmake  # they name a library; the headers are enough
   lib=/usr/lib/$arch
   for name in hdf5 hdf5_hl; do take_library "$lib/hdf5/openmpi/lib$name.so" lib$name.so; done
   take_library "$lib/openmpi/lib/libmpi.so" libmpi.so
