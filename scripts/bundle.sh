@@ -26,10 +26,7 @@ git archive HEAD | tar -x -C "$tree"
 git describe --always --dirty >"$tree/VERSION"
 ln -s scripts/build-offline.sh "$tree/build-offline.sh"
 mkdir "$tree/.deps/src-$version"
-for part in kokkos kokkos-kernels; do
-  tar -C "$deps/src-$version" --exclude=unit_test --exclude=unit_tests --exclude=doc --exclude=docs --exclude=perf_test \
-    --exclude=benchmarks --exclude=example -cf - $part | tar -C "$tree/.deps/src-$version" -xf -
-done
+cp -r "$deps/src-$version/kokkos" "$deps/src-$version/kokkos-kernels" "$tree/.deps/src-$version/"
 
 # A shared library under its SONAME with the name that linkers look for, and all that it needs but the C and C++
 # run times, which the other machine has.
@@ -70,6 +67,7 @@ if [ $libraries = yes ]; then
   mkdir -p "$tree/libraries/share/cmake" "$tree/libraries/lib/cmake"
   cp -r /usr/share/cmake/nlohmann_json "$tree/libraries/share/cmake/"
   cp -r /usr/lib/cmake/Catch2 "$tree/libraries/lib/cmake/"
+  rm -f "$tree"/libraries/lib/cmake/Catch2/Catch2Targets-*.cmake  # they name a library; the headers are enough
   lib=/usr/lib/$arch
   for name in hdf5 hdf5_hl; do take_library "$lib/hdf5/openmpi/lib$name.so" lib$name.so; done
   take_library "$lib/openmpi/lib/libmpi.so" libmpi.so
