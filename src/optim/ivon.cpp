@@ -55,10 +55,10 @@ KOKKOS_INLINE_FUNCTION NewtonState newton_step(const NewtonStep& c, Real grad, R
   const Real m = std::fma(c.beta1, momentum, c.keep1 * grad);
   const Real v = variance(h, c.decay, c.ess);
   Real direction = std::fma(c.decay, mean, m * c.unbias) * (c.ess * v);
-  direction = direction < c.clip ? direction : c.clip;
-  direction = direction > -c.clip ? direction : -c.clip;
+  direction = direction > c.clip ? c.clip : direction;  // written so that a NaN passes, to be counted
+  direction = direction < -c.clip ? -c.clip : direction;
   const Real w = std::fma(-c.rate, direction, mean);
-  nonfinite += not_finite(w + h);
+  nonfinite += not_finite(w + h + m);
   return {w, h, m, v};
 }
 

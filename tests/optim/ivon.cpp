@@ -1,6 +1,7 @@
 // IVON against the golden vectors of the fact sheet (section 9, scalar double implementation), and its
 // precision under hostile input.
 #include <cmath>
+#include <limits>
 
 #include "optim/optimizer.hpp"
 #include "support/catch.hpp"
@@ -94,6 +95,34 @@ TEST_CASE("IVON's precision stays positive whatever the gradient; VON counts its
         for (const Real s : host(o->sigma(exec))) REQUIRE((s > 0 || r.nonfinite > 0));
       }
       if (name == "von") CHECK(refused > 0);
+    }
+}
+
+TEST_CASE("a gradient that is not finite is counted in the step that takes it, whatever the clip radius") {
+  const Index n = 300;
+  for (const std::string options : {"name = ivon\n", "name = ivon\nclip_radius = 0.5\n", "name = ivon\nhess_approx = gradsq\n",
+                                    "name = von\n", "name = adamw\n", "name = sgd\n"})
+    for (const Real bad : {std::nanf(""), std::numeric_limits<Real>::infinity()}) {
+      Layout layout;
+      layout.add("w", {1, n}, {Init::Kind::uniform, Real(0.5)});
+      layout.finish();
+      const auto o = make(layout, "[optim]\ness = 100\n" + options);
+      const Exec exec;
+      layout.initialise(exec, 3, o->mean());
+      o->start(exec);
+      const Vec weights = o->is_variational() ? Vec("varion::test::weights", n) : o->mean();
+      const auto noise = [](std::uint64_t step) { return Noise{RandomKey::make(5, Stream::test, step), {}}; };
+      o->perturb(exec, noise(1), weights);
+      for (std::uint64_t step = 1; step <= 4; ++step) {
+        std::vector<Real> g(static_cast<size_t>(n), Real(0.01));
+        if (step == 3) g[200] = bad;
+        o->finish(exec, 0, noise(step), vec(g), step, 0.1, noise(step + 1), weights);
+        if (step == 2) CHECK(o->take_report(exec).nonfinite == 0);
+      }
+      const StepReport r = o->take_report(exec);
+      INFO(options << " with " << bad);
+      CHECK(r.nonfinite >= 1);
+      CHECK(r.first_bad == 3);
     }
 }
 
