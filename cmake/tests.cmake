@@ -31,14 +31,14 @@ foreach(folder ${kinds})
   foreach(source ${sources})
     get_filename_component(file ${source} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND test_${kind} -\# "[\#${file}]")
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 1800
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600
       ENVIRONMENT "${environment}" SKIP_REGULAR_EXPRESSION "\\[skipped\\]")
   endforeach()
   file(GLOB scripts CONFIGURE_DEPENDS ${folder}/*.py)
   foreach(script ${scripts})
     get_filename_component(file ${script} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND ${VARION_PYTHON} ${script})
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 1800
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 900
       ENVIRONMENT "${environment}" SKIP_RETURN_CODE 77)
   endforeach()
 endforeach()
