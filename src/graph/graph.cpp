@@ -46,12 +46,12 @@ double Graph::flops(bool backward) const {
   return sum;
 }
 
-void Graph::share_gradients() {
+std::vector<int> Graph::share_gradients() const {
   const auto count = nodes_.size();
-  grad_owner_.resize(count);
+  std::vector<int> owner_of(count);
   std::vector<std::vector<int>> consumers(count), members(count);
   for (size_t i = 0; i < count; ++i) {
-    grad_owner_[i] = static_cast<int>(i);
+    owner_of[i] = static_cast<int>(i);
     members[i] = {static_cast<int>(i)};
     for (const Node x : nodes_[i].record.inputs) consumers[static_cast<size_t>(x.id)].push_back(static_cast<int>(i));
   }
@@ -65,15 +65,16 @@ void Graph::share_gradients() {
     for (const Node x : nodes_[static_cast<size_t>(i)].record.passes) {
       const auto& uses = consumers[static_cast<size_t>(x.id)];
       const bool first = uses.back() == i && std::count(uses.begin(), uses.end(), i) == 1;
-      const int owner = grad_owner_[static_cast<size_t>(i)];
+      const int owner = owner_of[static_cast<size_t>(i)];
       auto& group = members[static_cast<size_t>(owner)];
       const bool safe = std::all_of(group.begin(), group.end(), [&](int z) {
         return z >= i || (waits_in_peace(z, x.id, i) && waits_in_peace(x.id, z, i));
       });
       if (!entry(x).wants_grad || !first || !safe) continue;
-      grad_owner_[static_cast<size_t>(x.id)] = owner;
+      owner_of[static_cast<size_t>(x.id)] = owner;
       group.push_back(x.id);
     }
+  return owner_of;
 }
 
 void Graph::finish(bool backward) {
@@ -97,10 +98,10 @@ void Graph::finish(bool backward) {
         use = std::max(use, back(i));
       }
   }
-  share_gradients();
+  const std::vector<int> owner_of = share_gradients();
   std::vector<int> last_read(nodes_.size(), 0);  // of a gradient's memory
   for (int i = 0; i < n; ++i) {
-    int& last = last_read[static_cast<size_t>(grad_owner_[static_cast<size_t>(i)])];
+    int& last = last_read[static_cast<size_t>(owner_of[static_cast<size_t>(i)])];
     last = std::max(last, nodes_[static_cast<size_t>(i)].is_input ? end : back(i));
   }
   MemoryPlan plan;
@@ -118,7 +119,7 @@ void Graph::finish(bool backward) {
     place(e.saved, r.saved, i, backward ? back(i) : i);
     if (backward && e.wants_grad) {
       const int consumer = last_consumer[static_cast<size_t>(i)];
-      if (grad_owner_[static_cast<size_t>(i)] == i)
+      if (owner_of[static_cast<size_t>(i)] == i)
         place(e.grad, r.shape.size(), consumer < 0 ? n : back(consumer), last_read[static_cast<size_t>(i)]);
       place(e.scratch_backward, r.scratch_backward, back(i), back(i));
     }
@@ -126,7 +127,7 @@ void Graph::finish(bool backward) {
   arena_words_ = plan.solve();
   unshared_words_ = plan.unshared();
   for (auto& [p, id] : placed) p->offset = plan.offset(id);
-  for (size_t i = 0; i < nodes_.size(); ++i) nodes_[i].grad = nodes_[static_cast<size_t>(grad_owner_[i])].grad;
+  for (size_t i = 0; i < nodes_.size(); ++i) nodes_[i].grad = nodes_[static_cast<size_t>(owner_of[i])].grad;
   arena_ = long_vector("varion::graph::arena", arena_words_);
   has_backward_ = backward;
   finished_ = true;

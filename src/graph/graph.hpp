@@ -127,12 +127,11 @@ class Graph {
   const Entry& entry(Node n) const { return nodes_[static_cast<size_t>(n.id)]; }
   Entry& entry(Node n) { return nodes_[static_cast<size_t>(n.id)]; }
   Vec view(const Place& p) const;
-  /// grad_owner_[i]: the node whose gradient's memory node i's gradient uses; itself, or a sum it went into.
-  void share_gradients();
+  /// For each node the one whose gradient's memory its gradient uses: itself, or a sum it went into.
+  std::vector<int> share_gradients() const;
 
   Layout* layout_;
   std::vector<Entry> nodes_;
-  std::vector<int> grad_owner_;
   Vec arena_;
   Index arena_words_ = 0, unshared_words_ = 0;
   bool finished_ = false, has_backward_ = false;
