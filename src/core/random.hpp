@@ -14,22 +14,19 @@
 #include "core/error.hpp"
 #include "core/types.hpp"
 
+// IVDEP: the passes of this loop do not depend on one another. LANES: the same for a short loop over the lanes of one
+// vector, which GCC would unroll first, to vectorise the loop around it, strided. UNROLL: unrolled whole.
 #if defined(__clang__)
 #define VARION_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#define VARION_LANES VARION_IVDEP
+#define VARION_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
 #define VARION_IVDEP _Pragma("GCC ivdep")
-#else
-#define VARION_IVDEP
-#endif
-// A short loop over the lanes of one vector. GCC would unroll it first and then vectorise the loop around it, strided.
-#if defined(__GNUC__) && !defined(__clang__)
 #define VARION_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
-#else
-#define VARION_LANES VARION_IVDEP
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
 #define VARION_UNROLL _Pragma("GCC unroll 16")
 #else
+#define VARION_IVDEP
+#define VARION_LANES
 #define VARION_UNROLL _Pragma("unroll")
 #endif
 
