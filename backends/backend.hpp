@@ -53,6 +53,25 @@ class Provider {
 
 /// The provider of every build.
 const Provider& portable();
+
+/// What a library of GEMM alone derives from.
+class PortableConvolution : public Provider {
+ public:
+  Index conv_scratch(const Conv& s, bool backward) const override { return portable().conv_scratch(s, backward); }
+  void conv_forward(const Exec& exec, const Conv& s, ConstVec x, ConstVec weight, ConstVec bias, Vec y,
+                    Vec scratch) const override {
+    portable().conv_forward(exec, s, x, weight, bias, y, scratch);
+  }
+  void conv_backward_data(const Exec& exec, const Conv& s, ConstVec dy, ConstVec weight, bool add, Vec dx,
+                          Vec scratch) const override {
+    portable().conv_backward_data(exec, s, dy, weight, add, dx, scratch);
+  }
+  void conv_backward_weight(const Exec& exec, const Conv& s, ConstVec x, ConstVec dy, bool add, Vec dweight,
+                            Vec scratch) const override {
+    portable().conv_backward_weight(exec, s, x, dy, add, dweight, scratch);
+  }
+};
+
 /// Makes another one known; its file calls this at namespace scope. The highest `rank` is preferred.
 bool add_provider(int rank, const Provider& provider);
 

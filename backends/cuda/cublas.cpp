@@ -51,7 +51,7 @@ cublasHandle_t handle_of(const Exec& exec) {
 }
 }  // namespace
 
-class Cublas final : public Provider {
+class Cublas final : public PortableConvolution {
  public:
   std::string name() const override { return "cublas"; }
   std::string description() const override {
@@ -81,20 +81,6 @@ class Cublas final : public Provider {
                                     a.data(), narrow(ta ? m : k), stride_a, &beta, c.data(), narrow(n), stride_c,
                                     narrow(batch)),
           "sgemm_batched");
-  }
-
-  Index conv_scratch(const Conv& s, bool backward) const override { return portable().conv_scratch(s, backward); }
-  void conv_forward(const Exec& exec, const Conv& s, ConstVec x, ConstVec weight, ConstVec bias, Vec y,
-                    Vec scratch) const override {
-    portable().conv_forward(exec, s, x, weight, bias, y, scratch);
-  }
-  void conv_backward_data(const Exec& exec, const Conv& s, ConstVec dy, ConstVec weight, bool add, Vec dx,
-                          Vec scratch) const override {
-    portable().conv_backward_data(exec, s, dy, weight, add, dx, scratch);
-  }
-  void conv_backward_weight(const Exec& exec, const Conv& s, ConstVec x, ConstVec dy, bool add, Vec dweight,
-                            Vec scratch) const override {
-    portable().conv_backward_weight(exec, s, x, dy, add, dweight, scratch);
   }
 };
 
