@@ -2,21 +2,12 @@
 #include <cmath>
 
 #include "backends/backend.hpp"
-#include "core/random.hpp"
 #include "support/catch.hpp"
+#include "support/vectors.hpp"
 
 using namespace varion;
 
 namespace {
-Vec draw(std::uint64_t which, Index n) {
-  const Vec v("varion::test::draw", static_cast<size_t>(n));
-  fill_normal(Exec(), RandomKey::make(6, Stream::test, which), v);
-  return v;
-}
-std::vector<double> host(const Vec& v) {
-  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
-  return {h.data(), h.data() + h.extent(0)};
-}
 size_t at(Index i) { return static_cast<size_t>(i); }
 }  // namespace
 

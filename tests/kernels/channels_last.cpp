@@ -4,17 +4,12 @@
 
 #include <cmath>
 
-#include "core/random.hpp"
 #include "support/catch.hpp"
+#include "support/vectors.hpp"
 
 using namespace varion;
 
 namespace {
-Vec draw(std::uint64_t which, Index n) {
-  const Vec v("varion::test::draw", static_cast<size_t>(n));
-  fill_normal(Exec(), RandomKey::make(7, Stream::test, which), v);
-  return v;
-}
 double difference(const Vec& a, const Vec& b) {
   const auto x = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), a);
   const auto y = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), b);
@@ -24,11 +19,6 @@ double difference(const Vec& a, const Vec& b) {
     worst = !(d <= worst) ? d : worst;
   }
   return worst;
-}
-Vec poisoned(Index n) {
-  const Vec v("varion::test::poisoned", static_cast<size_t>(n));
-  Kokkos::deep_copy(v, std::nanf(""));
-  return v;
 }
 }  // namespace
 

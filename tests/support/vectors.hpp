@@ -1,0 +1,26 @@
+// Vectors for tests of kernels: drawn, poisoned, brought to the host.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "core/random.hpp"
+
+namespace varion {
+
+inline Vec draw(std::uint64_t which, Index n) {
+  const Vec v("varion::test::draw", static_cast<size_t>(n));
+  fill_normal(Exec(), RandomKey::make(5, Stream::test, which), v);
+  return v;
+}
+inline Vec poisoned(Index n) {
+  const Vec v("varion::test::poisoned", static_cast<size_t>(n));
+  Kokkos::deep_copy(v, std::nanf(""));
+  return v;
+}
+inline std::vector<double> host(const Vec& v) {
+  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
+  return {h.data(), h.data() + h.extent(0)};
+}
+
+}  // namespace varion
