@@ -30,7 +30,8 @@ Vec uniform(const Exec& exec, Index n, std::uint64_t which) {
 }
 
 /// One step as training does it, the next step's weights included: every registered optimizer. Bytes: each state
-/// read and written, the gradient read, and the weights written where they are not the mean itself.
+/// read and written, the gradient read, and the weights written where they are not the mean itself, and
+/// on a host read, for the displacement.
 void optimizer_case(Bench& bench, const std::string& name, Index n) {
   const std::string label = text("optimizer/", name, "/", n);
   if (!bench.wants(label)) return;
@@ -50,7 +51,8 @@ void optimizer_case(Bench& bench, const std::string& name, Index n) {
   const auto noise = [](std::uint64_t step) { return Noise{RandomKey::make(1, Stream::train_noise, step), {}}; };
   optimizer->perturb(exec, noise(1), weights);
   const double states = static_cast<double>(optimizer->state().size()), size = static_cast<double>(n);
-  const double bytes = 4 * size * (2 * states + 1 + (optimizer->is_variational() ? 1 : 0));
+  const double weight_words = !optimizer->is_variational() ? 0 : kHostExec ? 2 : 1;
+  const double bytes = 4 * size * (2 * states + 1 + weight_words);
   std::uint64_t step = 0;
   bench.measure(label, {bytes, 0, size, "parameter", 0}, [&] {
     ++step;

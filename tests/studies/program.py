@@ -1,5 +1,5 @@
 """The program as a user meets it: exit codes, one-line errors, resume by signal, h5py, a small study."""
-import os, re, resource, shutil, signal, struct, subprocess, sys, time
+import json, os, re, resource, shutil, signal, struct, subprocess, sys, time
 
 try:
     import h5py
@@ -130,4 +130,33 @@ run("evaluate", "runs/whole/final.h5", "--samples=3")
 run("config", "template")
 show = run("config", "show", "optim.lr=3")
 assert "lr = 3  # command line" in show
+
+# The benchmarks run, and tables of unequal work are not compared.
+run("bench", "--quick=yes", "--repeats=1", "--json=quick.json")
+measured = json.load(open(work + "/quick.json"))
+rows = {r["name"]: r for r in measured["results"]}
+assert measured["schema"] == "varion-bench-1" and all(r["median_s"] > 0 for r in rows.values())
+assert rows["optimizer/ivon/12400"]["bytes"] == 36 * 12400 and rows["optimizer/ivon/12400"]["launches"] == 1
+assert "--quick" in run("bench", "compare", "quick.json", "quick.json", code=78)
+measured["quick"] = False
+
+
+def write(name, **changes):
+    with open(f"{work}/{name}.json", "w") as f:
+        json.dump({**measured, **changes}, f)
+
+
+write("a")
+write("other", machine={**measured["machine"], "precision": "tf32"})
+write("unequal", results=[{**r, "items": r["items"] + 1} for r in measured["results"]])
+write("disjoint", results=[])
+write("junk", schema="x")
+assert "optimizer/ivon/12400" in run("bench", "compare", "a.json", "a.json")
+assert "precision" in run("bench", "compare", "a.json", "other.json", code=78)
+assert "not the same work" in run("bench", "compare", "a.json", "unequal.json", code=78)
+assert "share no benchmark" in run("bench", "compare", "a.json", "disjoint.json", code=78)
+run("bench", "compare", "a.json", "junk.json", code=65)
+run("bench", "compare", "a.json", "missing.json", code=66)
+run("bench", "nothing-so-named", "--quick=yes", code=64)
+run("bench", "--precision=half", code=64)
 print("program: all checks passed")
