@@ -32,7 +32,7 @@ if [ -z "$python" ]; then
   if ! "$python" -c 'import torch, ivon' 2>/dev/null; then
     mkdir -p .deps
     [ "$(df --output=avail -k .deps | tail -1)" -gt 4000000 ] || { echo "PyTorch needs 4 GB in .deps" >&2; exit 69; }
-    echo "Installing PyTorch and ivon-opt into .deps/peers (0.6 GB to download)"
+    echo "Installing PyTorch and ivon-opt into .deps/peers (0.6 GB to download)" >&2
     python3 -m venv .deps/peers
     "$python" -m pip install --quiet numpy filelock typing_extensions setuptools sympy networkx jinja2 fsspec
     "$python" -m pip install --quiet --no-deps torch ivon-opt
@@ -43,5 +43,5 @@ if [ -z "$python" ]; then
     }
   fi
 fi
-scripts/build.sh openmp varion
+scripts/build.sh openmp varion >&2
 exec "$python" scripts/peers.py --against=build/openmp/varion "$@"

@@ -4,6 +4,7 @@
 #include "backends/backend.hpp"
 #include "bench/bench.hpp"
 #include "core/blocks.hpp"
+#include "core/memory.hpp"
 
 namespace varion {
 
@@ -68,15 +69,14 @@ void run_ceilings(Bench& bench) {
   const Exec exec;
   {
     const Index n = bench.size(124000000, 1 << 12);  // no power of two: streams must not share their cache sets
-    const auto count = static_cast<size_t>(n);
-    const Vec a("varion::bench::a", count), b("varion::bench::b", count);
+    const Vec a = long_vector("varion::bench::a", n), b = long_vector("varion::bench::b", n);
     Kokkos::deep_copy(exec, a, Real(1));
     Kokkos::deep_copy(exec, b, Real(1));
     const double size = static_cast<double>(n);
     bench.ceiling("ceiling/copy", {8 * size, 0, size, "", 0}, [=] { copy_kernel(exec, n, b, a); });
     bench.ceiling("ceiling/update", {12 * size, 0, size, "", 0}, [=] { update_kernel(exec, n, b, a); });
     {
-      const Vec c("varion::bench::c", count), d("varion::bench::d", count);
+      const Vec c = long_vector("varion::bench::c", n), d = long_vector("varion::bench::d", n);
       bench.ceiling("ceiling/update3", {28 * size, 0, size, "", 0}, [=] { update3_kernel(exec, n, b, a, c, d); });
     }
     if (!kHostExec) {

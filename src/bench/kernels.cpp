@@ -3,6 +3,7 @@
 
 #include "backends/backend.hpp"
 #include "bench/bench.hpp"
+#include "core/memory.hpp"
 #include "core/random.hpp"
 #include "ops/ops.hpp"
 #include "optim/optimizer.hpp"
@@ -24,7 +25,7 @@ void noise_kernel(const Exec& exec, const RandomKey& key, Index blocks, Vec out)
 
 namespace {
 Vec uniform(const Exec& exec, Index n, std::uint64_t which) {
-  const Vec v("varion::bench::data", static_cast<size_t>(n));
+  const Vec v = long_vector("varion::bench::data", n);
   fill_uniform(exec, RandomKey::make(1, Stream::test, which), Real(0.01), v);
   return v;
 }
@@ -46,7 +47,7 @@ void optimizer_case(Bench& bench, const std::string& name, Index n) {
   const auto optimizer = Optimizers::of().find(name).make(layout, c);
   layout.initialise(exec, 1, optimizer->mean());
   optimizer->start(exec);
-  const Vec weights = optimizer->is_variational() ? Vec("varion::bench::weights", static_cast<size_t>(n)) : optimizer->mean();
+  const Vec weights = optimizer->is_variational() ? long_vector("varion::bench::weights", n) : optimizer->mean();
   const Vec gradient = uniform(exec, n, 7);
   const auto noise = [](std::uint64_t step) { return Noise{RandomKey::make(1, Stream::train_noise, step), {}}; };
   optimizer->perturb(exec, noise(1), weights);
