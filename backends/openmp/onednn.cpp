@@ -1,6 +1,6 @@
-// oneDNN on the host: GEMM, and convolution with its three primitives. Images stay in our layout
-// (channels last), which its AVX kernels take as it is; only the weights, small, are reordered into the
-// blocked layout that a primitive asks for, in scratch, so that nobody else sees it.
+// oneDNN on the host: GEMM, and convolution with its three primitives. Images are channels last, which most of its kernels
+// take as they are. What a primitive wants otherwise (weights always; images too for Winograd's algorithm) is reordered in
+// scratch, so that nobody else sees it.
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <algorithm>
@@ -33,13 +33,24 @@ Index words(const Desc& d) {
 dnnl::memory unbound(const Desc& d) { return {d, engine(), nullptr}; }
 Real* changeable(ConstVec v) { return const_cast<Real*>(v.data()); }  // oneDNN's handles are not const
 
+/// Whether Winograd's algorithm is worth its reordering: 3 x 3 kernels that keep the image's size. With 32 channels it takes
+/// half the time of the direct algorithm, reordering included, with 16 more (two Zen 4 cores, AVX-512). It tiles 4 x 4
+/// results, each from 6 x 6 products where there are 144 (Lavin and Gray 2016); its rounding errors are a few times larger.
+bool suits_winograd(const Conv& s) {
+  return s.kh == 3 && s.kw == 3 && s.stride == 1 && s.pad_top == 1 && s.pad_left == 1 && s.ho == s.h && s.wo == s.w &&
+         s.c % 16 == 0 && s.o % 16 == 0 && s.c >= 32 && s.o >= 32;
+}
+
 /// The descriptors of one shape and what oneDNN 2 and 3 spell differently.
 struct Shapes {
+  dnnl::algorithm how;
   dnnl::memory::dims x, weight, bias, y, strides, before, after;
-  Desc x_md, any_weight, plain_weight, bias_md, y_md;
+  Desc x_md, weight_md, bias_md, y_md;        // as we hold them
+  Desc wanted_x, wanted_weight, wanted_y;     // as the primitive may choose
 
-  explicit Shapes(const Conv& s)
-      : x{s.n, s.c, s.h, s.w},
+  Shapes(const Conv& s, bool winograd)
+      : how(winograd ? dnnl::algorithm::convolution_winograd : dnnl::algorithm::convolution_direct),
+        x{s.n, s.c, s.h, s.w},
         weight{s.o, s.c, s.kh, s.kw},
         bias{s.o},
         y{s.n, s.o, s.ho, s.wo},
@@ -48,10 +59,12 @@ struct Shapes {
         after{std::max<Index>((s.ho - 1) * s.stride + s.kh - s.h - s.pad_top, 0),
               std::max<Index>((s.wo - 1) * s.stride + s.kw - s.w - s.pad_left, 0)},
         x_md(describe(x, Tag::nhwc)),
-        any_weight(describe(weight, Tag::any)),
-        plain_weight(describe(weight, Tag::oihw)),
+        weight_md(describe(weight, Tag::oihw)),
         bias_md(describe(bias, Tag::x)),
-        y_md(describe(y, Tag::nhwc)) {}
+        y_md(describe(y, Tag::nhwc)),
+        wanted_x(winograd ? describe(x, Tag::any) : x_md),
+        wanted_weight(describe(weight, Tag::any)),
+        wanted_y(winograd ? describe(y, Tag::any) : y_md) {}
 
   static dnnl::primitive_attr own_scratchpad() {
     dnnl::primitive_attr a;
@@ -61,115 +74,135 @@ struct Shapes {
 #if DNNL_VERSION_MAJOR >= 3
   dnnl::convolution_forward::primitive_desc forward(bool biased) const {
     const auto kind = dnnl::prop_kind::forward_training;
-    const auto how = dnnl::algorithm::convolution_direct;
-    return biased ? dnnl::convolution_forward::primitive_desc(engine(), kind, how, x_md, any_weight, bias_md, y_md,
-                                                              strides, before, after, own_scratchpad())
-                  : dnnl::convolution_forward::primitive_desc(engine(), kind, how, x_md, any_weight, y_md, strides,
-                                                              before, after, own_scratchpad());
+    return biased ? dnnl::convolution_forward::primitive_desc(engine(), kind, how, wanted_x, wanted_weight, bias_md,
+                                                              wanted_y, strides, before, after, own_scratchpad())
+                  : dnnl::convolution_forward::primitive_desc(engine(), kind, how, wanted_x, wanted_weight, wanted_y,
+                                                              strides, before, after, own_scratchpad());
   }
-  auto backward_data(const dnnl::convolution_forward::primitive_desc& hint) const {
-    return dnnl::convolution_backward_data::primitive_desc(engine(), dnnl::algorithm::convolution_direct, x_md,
-                                                           any_weight, y_md, strides, before, after, hint,
-                                                           own_scratchpad());
+  dnnl::convolution_backward_data::primitive_desc backward_data() const {
+    return {engine(), how, wanted_x, wanted_weight, wanted_y, strides, before, after, forward(false), own_scratchpad()};
   }
-  auto backward_weight(const dnnl::convolution_forward::primitive_desc& hint) const {
-    return dnnl::convolution_backward_weights::primitive_desc(engine(), dnnl::algorithm::convolution_direct, x_md,
-                                                              any_weight, y_md, strides, before, after, hint,
-                                                              own_scratchpad());
+  dnnl::convolution_backward_weights::primitive_desc backward_weight() const {
+    return {engine(), how, wanted_x, wanted_weight, wanted_y, strides, before, after, forward(false), own_scratchpad()};
   }
 #else
   dnnl::convolution_forward::primitive_desc forward(bool biased) const {
     const auto kind = dnnl::prop_kind::forward_training;
-    const auto how = dnnl::algorithm::convolution_direct;
     using D = dnnl::convolution_forward::desc;
-    return {biased ? D(kind, how, x_md, any_weight, bias_md, y_md, strides, before, after)
-                   : D(kind, how, x_md, any_weight, y_md, strides, before, after),
+    return {biased ? D(kind, how, wanted_x, wanted_weight, bias_md, wanted_y, strides, before, after)
+                   : D(kind, how, wanted_x, wanted_weight, wanted_y, strides, before, after),
             own_scratchpad(), engine()};
   }
-  dnnl::convolution_backward_data::primitive_desc backward_data(
-      const dnnl::convolution_forward::primitive_desc& hint) const {
-    return {dnnl::convolution_backward_data::desc(dnnl::algorithm::convolution_direct, x_md, any_weight, y_md,
-                                                  strides, before, after),
-            own_scratchpad(), engine(), hint};
+  dnnl::convolution_backward_data::primitive_desc backward_data() const {
+    return {{how, wanted_x, wanted_weight, wanted_y, strides, before, after}, own_scratchpad(), engine(), forward(false)};
   }
-  dnnl::convolution_backward_weights::primitive_desc backward_weight(
-      const dnnl::convolution_forward::primitive_desc& hint) const {
-    return {dnnl::convolution_backward_weights::desc(dnnl::algorithm::convolution_direct, x_md, any_weight, y_md,
-                                                     strides, before, after),
-            own_scratchpad(), engine(), hint};
+  dnnl::convolution_backward_weights::primitive_desc backward_weight() const {
+    return {{how, wanted_x, wanted_weight, wanted_y, strides, before, after}, own_scratchpad(), engine(), forward(false)};
   }
 #endif
 };
 
-/// One primitive with what it takes, ready to run on other addresses; nothing is created in a step.
-struct Ready {
-  dnnl::primitive primitive;
-  std::unordered_map<int, dnnl::memory> arguments;
-  dnnl::memory plain, blocked;  // the weight, or its gradient
-  dnnl::reorder reorder;        // plain to blocked, or back
-  Index blocked_words = 0, pad_words = 0;
+/// One primitive, ready to run on any addresses; nothing is created in a step.
+class Ready {
+ public:
+  Ready() = default;
+  template <class PrimitiveDesc>
+  Ready(dnnl::primitive primitive, const PrimitiveDesc& pd)
+      : primitive_(std::move(primitive)), pad_words_(varion::backend::words(pd.scratchpad_desc())) {
+    arguments_.emplace(DNNL_ARG_SCRATCHPAD, unbound(pd.scratchpad_desc()));
+  }
+  /// What the primitive reads, ours as `plain`; where it wants it otherwise it gets a reordered copy in scratch.
+  void input(int argument, const Desc& plain, const Desc& wanted) { operand(argument, plain, wanted, false); }
+  /// What it writes.
+  void output(int argument, const Desc& plain, const Desc& wanted) { operand(argument, plain, wanted, true); }
+  /// Words of scratch.
+  Index words() const { return copy_words_ + pad_words_; }
+  /// Runs on the addresses of the operands, in the order in which they were named.
+  void run(const std::vector<Real*>& addresses, Vec scratch) {
+    ensure(addresses.size() == operands_.size() && static_cast<Index>(scratch.extent(0)) >= words(),
+           "a convolution's operands and scratch");
+    Real* copy = scratch.data();
+    for (size_t i = 0; i < operands_.size(); ++i) {
+      Operand& o = operands_[i];
+      o.ours.set_data_handle(addresses[i]);
+      arguments_.at(o.argument).set_data_handle(o.copy_words > 0 ? copy : addresses[i]);
+      if (o.copy_words > 0 && !o.written) reorder(o, o.ours, arguments_.at(o.argument));
+      copy += o.copy_words;
+    }
+    arguments_.at(DNNL_ARG_SCRATCHPAD).set_data_handle(copy);
+    primitive_.execute(stream(), arguments_);
+    stream().wait();
+    for (Operand& o : operands_)
+      if (o.copy_words > 0 && o.written) reorder(o, arguments_.at(o.argument), o.ours);
+  }
 
-  void bind(int argument, Real* address) { arguments.at(argument).set_data_handle(address); }
-  /// Scratch: the blocked weight, then the library's own.
-  void bind_scratch(int weight, Vec scratch) {
-    blocked.set_data_handle(scratch.data());
-    arguments.at(weight).set_data_handle(scratch.data());
-    bind(DNNL_ARG_SCRATCHPAD, scratch.data() + blocked_words);
+ private:
+  struct Operand {
+    int argument;
+    bool written;
+    dnnl::memory ours;
+    dnnl::reorder reorder;
+    Index copy_words;
+  };
+  void operand(int argument, const Desc& plain, const Desc& wanted, bool written) {
+    arguments_.emplace(argument, unbound(wanted));
+    Operand o{argument, written, unbound(plain), {}, 0};
+    if (plain != wanted) {
+      o.copy_words = varion::backend::words(wanted);
+      o.reorder = written ? dnnl::reorder(unbound(wanted), o.ours) : dnnl::reorder(o.ours, unbound(wanted));
+    }
+    copy_words_ += o.copy_words;
+    operands_.push_back(o);
   }
-  Index words() const { return blocked_words + pad_words; }
-  void run() {
-    primitive.execute(stream(), arguments);
+  static void reorder(Operand& o, dnnl::memory& from, dnnl::memory& to) {
+    o.reorder.execute(stream(), from, to);
     stream().wait();
   }
-  void run_reorder() {
-    reorder.execute(stream(), plain, blocked);
-    stream().wait();
-  }
-  void run_reorder_back() {
-    reorder.execute(stream(), blocked, plain);
-    stream().wait();
-  }
+  dnnl::primitive primitive_;
+  std::vector<Operand> operands_;
+  std::unordered_map<int, dnnl::memory> arguments_;
+  Index copy_words_ = 0, pad_words_ = 0;
 };
 
-template <class Primitive, class PrimitiveDesc>
-Ready make(const PrimitiveDesc& pd, const Desc& blocked, const Desc& plain, bool back) {
-  Ready r;
-  r.primitive = Primitive(pd);
-  r.plain = unbound(plain);
-  r.blocked = unbound(blocked);
-  r.reorder = back ? dnnl::reorder(r.blocked, r.plain) : dnnl::reorder(r.plain, r.blocked);
-  r.blocked_words = words(blocked);
-  r.pad_words = words(pd.scratchpad_desc());
-  r.arguments.emplace(DNNL_ARG_SCRATCHPAD, unbound(pd.scratchpad_desc()));
-  return r;
-}
-
-/// The primitives of one shape.
+/// The primitives of one shape. Operands: x, weight, y, and the bias last.
 struct Primitives {
   Ready forward, forward_biased, backward_data, backward_weight;
 
-  explicit Primitives(const Conv& s) {
-    const Shapes d(s);
+  explicit Primitives(const Conv& s) : Primitives(Shapes(s, suits_winograd(s) && has_winograd(s))) {}
+
+ private:
+  explicit Primitives(const Shapes& d) {
     for (const bool biased : {false, true}) {
       const auto pd = d.forward(biased);
       Ready& r = biased ? forward_biased : forward;
-      r = make<dnnl::convolution_forward>(pd, pd.weights_desc(), d.plain_weight, false);
-      r.arguments.emplace(DNNL_ARG_SRC, unbound(d.x_md));
-      r.arguments.emplace(DNNL_ARG_WEIGHTS, unbound(pd.weights_desc()));
-      r.arguments.emplace(DNNL_ARG_DST, unbound(d.y_md));
-      if (biased) r.arguments.emplace(DNNL_ARG_BIAS, unbound(d.bias_md));
+      r = Ready(dnnl::convolution_forward(pd), pd);
+      r.input(DNNL_ARG_SRC, d.x_md, pd.src_desc());
+      r.input(DNNL_ARG_WEIGHTS, d.weight_md, pd.weights_desc());
+      r.output(DNNL_ARG_DST, d.y_md, pd.dst_desc());
+      if (biased) r.input(DNNL_ARG_BIAS, d.bias_md, pd.bias_desc());
     }
-    const auto hint = d.forward(false);
-    const auto bd = d.backward_data(hint);
-    backward_data = make<dnnl::convolution_backward_data>(bd, bd.weights_desc(), d.plain_weight, false);
-    backward_data.arguments.emplace(DNNL_ARG_DIFF_DST, unbound(d.y_md));
-    backward_data.arguments.emplace(DNNL_ARG_WEIGHTS, unbound(bd.weights_desc()));
-    backward_data.arguments.emplace(DNNL_ARG_DIFF_SRC, unbound(d.x_md));
-    const auto wd = d.backward_weight(hint);
-    backward_weight = make<dnnl::convolution_backward_weights>(wd, wd.diff_weights_desc(), d.plain_weight, true);
-    backward_weight.arguments.emplace(DNNL_ARG_SRC, unbound(d.x_md));
-    backward_weight.arguments.emplace(DNNL_ARG_DIFF_DST, unbound(d.y_md));
-    backward_weight.arguments.emplace(DNNL_ARG_DIFF_WEIGHTS, unbound(wd.diff_weights_desc()));
+    const auto data = d.backward_data();
+    backward_data = Ready(dnnl::convolution_backward_data(data), data);
+    backward_data.output(DNNL_ARG_DIFF_SRC, d.x_md, data.diff_src_desc());
+    backward_data.input(DNNL_ARG_WEIGHTS, d.weight_md, data.weights_desc());
+    backward_data.input(DNNL_ARG_DIFF_DST, d.y_md, data.diff_dst_desc());
+    const auto weight = d.backward_weight();
+    backward_weight = Ready(dnnl::convolution_backward_weights(weight), weight);
+    backward_weight.input(DNNL_ARG_SRC, d.x_md, weight.src_desc());
+    backward_weight.output(DNNL_ARG_DIFF_WEIGHTS, d.weight_md, weight.diff_weights_desc());
+    backward_weight.input(DNNL_ARG_DIFF_DST, d.y_md, weight.diff_dst_desc());
+  }
+  /// Whether the library has the algorithm on this processor, in all directions.
+  static bool has_winograd(const Conv& s) {
+    try {
+      const Shapes d(s, true);
+      d.forward(true);
+      d.backward_data();
+      d.backward_weight();
+      return true;
+    } catch (const dnnl::error&) {
+      return false;
+    }
   }
 };
 
@@ -226,23 +259,6 @@ Product& product(bool ta, bool tb, Index m, Index n, Index k, bool add) {
   return *p;
 }
 
-/// to [k, n] = from [n, k] transposed, in tiles. 8 bytes per element.
-void transpose(const Exec& exec, Index n, Index k, const Real* from, Real* to) {
-  constexpr Index side = 32;
-  const Index rows = (n + side - 1) / side, columns = (k + side - 1) / side;
-  Kokkos::parallel_for(
-      "varion::gemm::transpose", Range(exec, 0, rows * columns), KOKKOS_LAMBDA(const Index tile) {
-        const Index i0 = tile % rows * side, j0 = tile / rows * side;
-        const Index height = n - i0 < side ? n - i0 : side, width = k - j0 < side ? k - j0 : side;
-        Real block[side][side + 1];
-        for (Index i = 0; i < height; ++i)
-          for (Index j = 0; j < width; ++j) block[j][i] = from[(i0 + i) * k + j0 + j];
-        for (Index j = 0; j < width; ++j)
-          for (Index i = 0; i < height; ++i) to[(j0 + j) * n + i0 + i] = block[j][i];
-      });
-  exec.fence();  // the library reads it next
-}
-
 /// to += from. 12 bytes per element.
 void add_to(const Exec& exec, Index n, const Real* from, Real* to) {
   Kokkos::parallel_for(
@@ -265,18 +281,6 @@ class OneDnn final : public Provider {
             Vec c) const override {
     ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
     exec.fence();  // the library reads what kernels wrote
-    // A B^T with long rows that all begin on the same cache sets: the library's own packing of B is slow then
-    // (128 x 1024 x 1024: 2.6 ms, A B 1.35; with a transpose in tiles before it 1.8).
-    if (tb && n >= 64 && k % 256 == 0) {
-      static std::map<Index, Vec> transposed;  // one a size: nothing is allocated after the first step
-      Vec& t = transposed[n * k];
-      if (t.extent(0) == 0) {
-        t = Vec("varion::gemm::transposed", static_cast<size_t>(n * k));
-        Kokkos::push_finalize_hook([&t] { t = Vec(); });
-      }
-      transpose(exec, n, k, b.data(), t.data());
-      return product(ta, false, m, n, k, add).run(a, t, c);
-    }
     product(ta, tb, m, n, k, add).run(a, b, c);
   }
 
@@ -308,14 +312,9 @@ class OneDnn final : public Provider {
     const Region region("conv2d::forward");
     exec.fence();  // the library reads what kernels wrote
     const bool biased = bias.extent(0) > 0;
-    Ready& r = biased ? primitives(s).forward_biased : primitives(s).forward;
-    r.bind_scratch(DNNL_ARG_WEIGHTS, scratch);
-    r.plain.set_data_handle(changeable(weight));
-    r.run_reorder();
-    r.bind(DNNL_ARG_SRC, changeable(x));
-    r.bind(DNNL_ARG_DST, y.data());
-    if (biased) r.bind(DNNL_ARG_BIAS, changeable(bias));
-    r.run();
+    std::vector<Real*> operands{changeable(x), changeable(weight), y.data()};
+    if (biased) operands.push_back(changeable(bias));
+    (biased ? primitives(s).forward_biased : primitives(s).forward).run(operands, scratch);
   }
 
   void conv_backward_data(const Exec& exec, const Conv& s, ConstVec dy, ConstVec weight, bool add, Vec dx,
@@ -323,13 +322,8 @@ class OneDnn final : public Provider {
     const Region region("conv2d::backward_data");
     exec.fence();  // the library reads what kernels wrote
     Ready& r = primitives(s).backward_data;
-    r.bind_scratch(DNNL_ARG_WEIGHTS, scratch);
-    r.plain.set_data_handle(changeable(weight));
-    r.run_reorder();
     Real* to = add ? scratch.data() + r.words() : dx.data();
-    r.bind(DNNL_ARG_DIFF_DST, changeable(dy));
-    r.bind(DNNL_ARG_DIFF_SRC, to);
-    r.run();
+    r.run({to, changeable(weight), changeable(dy)}, scratch);
     if (add) add_to(exec, s.n * s.h * s.w * s.c, to, dx.data());
   }
 
@@ -339,13 +333,8 @@ class OneDnn final : public Provider {
     const Region region("conv2d::backward_weight");
     exec.fence();  // the library reads what kernels wrote
     Ready& r = primitives(s).backward_weight;
-    r.bind_scratch(DNNL_ARG_DIFF_WEIGHTS, scratch);
-    r.bind(DNNL_ARG_SRC, changeable(x));
-    r.bind(DNNL_ARG_DIFF_DST, changeable(dy));
-    r.run();
     Real* to = add ? scratch.data() + r.words() : dweight.data();
-    r.plain.set_data_handle(to);
-    r.run_reorder_back();
+    r.run({changeable(x), to, changeable(dy)}, scratch);
     if (add) add_to(exec, s.o * s.patch(), to, dweight.data());
   }
 };

@@ -32,7 +32,7 @@ std::vector<const backend::Provider*> all_providers() {
 TEST_CASE("gemm") {
   for (const Index m : {1, 7, 130, 300})
     for (const Index n : {1, 16, 33, 70})
-      for (const Index k : {1, 7, 200, 256})  // 256: rows on the same cache sets, a path of oneDNN's provider
+      for (const Index k : {1, 7, 200, 256})
         for (int form = 0; form < 8; ++form) {
           const bool ta = form & 1, tb = form & 2, add = form & 4;
           const Vec a = draw(1, m * k), b = draw(2, k * n), start = draw(3, m * n);
@@ -149,7 +149,9 @@ TEST_CASE("convolution: channels and sizes") {
                          Shape{2, 3, 2, 5, 6, 3, 3, 4, 1, 1, 1, 1},     // stride above the image
                          Shape{600, 4, 5, 3, 4, 3, 3, 1, 1, 1, 4, 5},   // more images than blocks
                          Shape{1, 70, 90, 16, 3, 3, 3, 1, 1, 1, 70, 90},
-                         Shape{17, 4, 4, 64, 64, 3, 3, 1, 1, 1, 4, 4}})
+                         Shape{17, 4, 4, 64, 64, 3, 3, 1, 1, 1, 4, 4},
+                         Shape{3, 7, 9, 32, 48, 3, 3, 1, 1, 1, 7, 9},   // Winograd's algorithm, tiles that are not whole
+                         Shape{2, 16, 16, 32, 32, 3, 3, 1, 1, 1, 16, 16}})
     for (const bool add : {false, true})
       check_convolution({f.n, f.h, f.w, f.c, f.o, f.kh, f.kw, f.stride, f.top, f.left, f.ho, f.wo}, add, add);
 }
