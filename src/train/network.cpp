@@ -200,14 +200,10 @@ void Trainer::fill_batch(std::uint64_t first) {
 void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
   const Region region("step");
   const int samples = optimizer_->samples_per_step();
-  const auto noise_of = [&](std::uint64_t at, int sample) {
-    return Noise{RandomKey::make(seed_, Stream::train_noise, at, static_cast<std::uint64_t>(sample)), {}};
-  };
   fill_batch(first);
   for (int s = 0; s < samples; ++s) {
-    const Noise noise = noise_of(step, s);
     // The last step has left the first sample's weights, unless the run begins here.
-    if (s > 0 || perturbed_ != step) optimizer_->perturb(exec_, noise, weights_);
+    if (s > 0 || perturbed_ != step) optimizer_->perturb(exec_, noise(step, s), weights_);
     replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(s));
     replay_.forward();
     replay_.backward(net_.loss);
@@ -215,9 +211,9 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
     if (clip_ > 0 || (want_norm && s + 1 == samples)) sum_of_squares(exec_, gradient_, squares_);
     if (clip_ > 0) clip_to_norm(exec_, squares_, clip_, gradient_);
     if (s + 1 < samples) {
-      optimizer_->collect(exec_, s, noise, weights_, gradient_);
+      optimizer_->collect(exec_, s, noise(step, s), weights_, gradient_);
     } else {
-      optimizer_->finish(exec_, s, noise, gradient_, step, lr, noise_of(step + 1, 0), weights_);
+      optimizer_->finish(exec_, s, noise(step, s), gradient_, step, lr, noise(step + 1, 0), weights_);
       perturbed_ = step + 1;
     }
   }

@@ -72,6 +72,12 @@ class Trainer {
   void step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm);
   /// Waits for the steps queued, and reads and clears their counts.
   StepNews news();
+  /// The standard normals of a step's sample.
+  Noise noise(std::uint64_t step, int sample) const {
+    return {RandomKey::make(seed_, Stream::train_noise, step, static_cast<std::uint64_t>(sample)), {}};
+  }
+  /// Of the last step's last sample.
+  Vec gradient() const { return gradient_; }
   Index arena_words() const { return net_.graph.arena_words(); }
   /// GEMM and convolution flops of one sample's forward and backward pass.
   double flops() const { return net_.graph.flops(true); }

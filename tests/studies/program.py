@@ -40,6 +40,19 @@ run("train", *small, "run.name=div", "optim.name=sgd", "optim.lr=1e9", "model.si
 run("study", "plan", "nofolder", code=66)
 run("evaluate", "--bogus=1", code=64)
 
+# The first steps compared between providers, and with a file.
+tiny = ["data.name=moons", "model.sizes=8"]
+assert "WRONG" not in run("verify", "backend", *tiny, "--steps=3", "--record=reference.h5")
+out = run("verify", "backend", "--against=reference.h5")
+assert "WRONG" not in out and "3 steps" in out and out.count("0.0e+00") == 4 * 5, out
+run("verify", "backend", "--against=nofile.h5", code=66)
+run("verify", "backend", "--against=reference.h5", "--record=other.h5", code=64)
+run("verify", "backend", "--against=reference.h5", "--steps=4", code=64)
+run("verify", "backend", *tiny, "--steps=none", code=64)
+run("verify", "backend", *tiny, "--provider=nope", code=78)
+env = dict(os.environ, VARION_PROVIDER="portable")
+assert subprocess.run([VARION, "verify", "backend", *tiny], env=env, cwd=work, capture_output=True).returncode == 64
+
 # Resume after stopping, by option and by signal; the result is that of the unbroken run.
 run("train", *small, "run.name=whole")
 run("train", *small, "run.name=part", "train.stop_after=11", code=75)

@@ -2,16 +2,97 @@
 #include <cstdio>
 
 #include "app/command.hpp"
+#include "backends/backend.hpp"
 #include "core/error.hpp"
+#include "io/commit_file.hpp"
 #include "ops/gradient_check.hpp"
 #include "optim/trace.hpp"
+#include "train/backend_check.hpp"
 #include "train/model_check.hpp"
 #include "train/resume_check.hpp"
 
 namespace varion {
 
+namespace {
+const char* const kUsage =
+    "verify gradients | optimizer --trace=FILE.json | resume [FILE.ini] [key=value ...] [--steps=20] | "
+    "backend [FILE.ini] [key=value ...] [--steps=10] [--provider=portable | --record=FILE.h5 | --against=FILE.h5]";
+
+Index steps_of(const Arguments& a, const char* fallback) {
+  const auto steps = parse_real(a.flag("steps", fallback));
+  require(steps && *steps == std::floor(*steps) && *steps >= 1 && *steps < 1e9, Exit::usage,
+          "--steps must be a whole number from 1");
+  return static_cast<Index>(*steps);
+}
+
+/// The words behind the verb.
+Arguments behind_verb(Arguments a) {
+  a.words.erase(a.words.begin());
+  return a;
+}
+
+std::string here() { return text(backend::devices()[0], ", ", backend::provider().name()); }
+
+/// A table of one row a tensor and one column a vector.
+bool print_differences(const std::vector<BackendDifference>& all) {
+  std::vector<BackendDifference> columns;
+  for (const BackendDifference& d : all)
+    if (d.tensor == all[0].tensor) columns.push_back(d);
+  std::printf("%-32s", "|a - b| / |b - start|");
+  for (const BackendDifference& c : columns) std::printf(" %15s", c.state.c_str());
+  bool ok = true;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (i % columns.size() == 0) std::printf("\n%-32s", all[i].tensor.c_str());
+    std::printf(" %9.1e %5s", all[i].difference, all[i].ok() ? "" : "WRONG");
+    ok = ok && all[i].ok();
+  }
+  std::printf("\n%-32s", "tolerance");
+  for (const BackendDifference& c : columns) std::printf(" %9.1e %5s", c.tolerance, "");
+  std::printf("\n");
+  return ok;
+}
+
+/// Two providers of this build, or this one and a reference from elsewhere.
+bool verify_backend(const Arguments& a) {
+  const std::string record = a.flag("record", ""), against = a.flag("against", "");
+  require(record.empty() || against.empty(), Exit::usage, "--record and --against exclude each other");
+  if (!against.empty()) {
+    require(a.words.empty() && a.flag("steps", "").empty(), Exit::usage,
+            "--against takes configuration and steps from the reference; key=value changes it (data.path=...)");
+    const io::PosteriorFile reference = io::load_posterior(against);
+    const auto [config, steps] = reference_config(reference, against, a.settings);
+    const FirstSteps ours = first_steps(config, steps);
+    std::printf("a: %s\nb: %s, computed on %s, %ld steps\n", here().c_str(), against.c_str(),
+                reference.root.count("device") != 0 ? reference.root.at("device").c_str() : "an unknown device",
+                static_cast<long>(steps));
+    return print_differences(compare_first_steps(ours, reference, against));
+  }
+  const Config config = make_config(a);
+  const Index steps = steps_of(a, "10");
+  FirstSteps ours = first_steps(config, steps);
+  const std::string a_name = here();
+  if (!record.empty()) {
+    ours.file.root["device"] = a_name;
+    const size_t slash = record.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : record.substr(0, slash + 1);
+    io::save_posterior(folder, slash == std::string::npos ? record : record.substr(slash + 1), ours.file);
+    std::printf("%s: the first %ld steps on %s\n", record.c_str(), static_cast<long>(steps), a_name.c_str());
+    return true;
+  }
+  const std::string other = a.flag("provider", "portable"), used = backend::provider().name();
+  require(other != used, Exit::usage, "the provider in use is ", used,
+          " itself: name another one with --provider, or compare machines with --record and --against");
+  backend::use_provider(other);
+  const FirstSteps theirs = first_steps(config, steps);
+  std::printf("a: %s\nb: %s\n%ld steps of %s with %s\n", a_name.c_str(), here().c_str(), static_cast<long>(steps),
+              config.text("model.name").c_str(), config.text("optim.name").c_str());
+  backend::use_provider(used);
+  return print_differences(compare_first_steps(ours, theirs.file, other));
+}
+}  // namespace
+
 int verify_command(const std::vector<std::string>& words) {
-  const Arguments a = parse_arguments(words, {"trace", "steps"});
+  const Arguments a = parse_arguments(words, {"trace", "steps", "provider", "record", "against"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
   bool ok = true;
   if (verb == "gradients") {
@@ -28,24 +109,22 @@ int verify_command(const std::vector<std::string>& words) {
       ok = ok && error <= 1e-5;
     }
   } else if (verb == "resume") {
-    Arguments rest = a;
-    rest.words.erase(rest.words.begin());
-    const Config config = make_config(rest);
-    const auto steps = parse_real(a.flag("steps", "20"));
-    require(steps && *steps == std::floor(*steps) && *steps < 1e9, Exit::usage, "--steps must be a whole number");
-    ok = resumes_exactly(config, static_cast<Index>(*steps));
-    std::printf("%s with %s: stopped after %.0f of %.0f steps and resumed: %s\n", config.text("model.name").c_str(),
-                config.text("optim.name").c_str(), std::floor(*steps / 2), *steps, ok ? "the same bits, ok" : "WRONG");
+    const Config config = make_config(behind_verb(a));
+    const Index steps = steps_of(a, "20");
+    ok = resumes_exactly(config, steps);
+    std::printf("%s with %s: stopped after %ld of %ld steps and resumed: %s\n", config.text("model.name").c_str(),
+                config.text("optim.name").c_str(), static_cast<long>(steps / 2), static_cast<long>(steps), ok ? "the same bits, ok" : "WRONG");
+  } else if (verb == "backend") {
+    ok = verify_backend(behind_verb(a));
   } else {
-    fail(Exit::usage,
-         "use: verify gradients | optimizer --trace=FILE.json | resume [FILE.ini] [key=value ...] [--steps=20]");
+    fail(Exit::usage, "use: ", kUsage);
   }
   return ok ? 0 : static_cast<int>(Exit::internal);
 }
 
 namespace {
 const bool registered = Commands::of().add(
-    "verify", {"check the program itself", "verify gradients | optimizer --trace=FILE.json | resume [key=value ...] [--steps=20]", true, verify_command});
+    "verify", {"check the program itself", kUsage, true, verify_command});
 }  // namespace
 
 }  // namespace varion
