@@ -28,7 +28,10 @@ Node resnet20(Graph& g, Node x, const Config&, Index outputs) {
 
 namespace {
 const bool registered =
-    Models::of().add("resnet20", {"ResNet-20 with FRN for 32 x 32 images", {32, 32, 3}, resnet20});
+    Models::of().add("resnet20", {"ResNet-20 with FRN for 32 x 32 images",
+                                  {32, 32, 3},
+                                  resnet20,
+                                  {{"resnet20", {}, {32, 32, 3}, {50, 128}}}});
 }  // namespace
 
 }  // namespace varion

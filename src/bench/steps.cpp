@@ -1,29 +1,14 @@
-// Whole training steps on made-up data: gather, forward, backward, optimizer.
+// Whole training steps on made-up data: gather, forward, backward, optimizer. The models say which (models/*.cpp).
 #include "backends/backend.hpp"
+#include "backends/capture.hpp"
 #include "bench/bench.hpp"
 #include "core/random.hpp"
 #include "train/network.hpp"
 
 namespace varion {
 
-/// A step that `varion bench` times, one line a model: its configuration and what its data look like.
-struct StepCase {
-  std::string name;
-  std::vector<std::pair<std::string, std::string>> settings;
-  Shape example;
-  bool images;  // bytes, mirrored and shifted, as in training on files
-  std::vector<Index> batches;
-};
-
-const std::vector<StepCase>& step_cases() {
-  static const std::vector<StepCase> all{
-      {"mlp-1024-1024", {{"model.name", "mlp"}, {"model.sizes", "1024,1024"}}, {784}, false, {128}},
-      {"resnet20", {{"model.name", "resnet20"}}, {32, 32, 3}, true, {50, 128}},
-  };
-  return all;
-}
-
 DataSet made_up_data(const StepCase& c, Index count) {
+  const bool images = c.example.rank == 3;
   DataSet d;
   d.name = "made-up";
   d.classes = 10;
@@ -35,11 +20,11 @@ DataSet made_up_data(const StepCase& c, Index count) {
   for (Index i = 0; i < size; i += 4) {
     const Words4 w = key.words(i / 4);
     for (Index k = 0; k < 4 && i + k < size; ++k) {
-      if (c.images) d.train.pixels.push_back(static_cast<std::uint8_t>(w.w[k] >> 24));
+      if (images) d.train.pixels.push_back(static_cast<std::uint8_t>(w.w[k] >> 24));
       else d.train.x.push_back(unit_interval(w.w[k]));
     }
   }
-  if (c.images) {
+  if (images) {
     d.train.pixel_mean.assign(static_cast<size_t>(c.example[2]), 0.5f);
     d.train.pixel_std.assign(static_cast<size_t>(c.example[2]), 0.25f);
     d.flip = true;
@@ -49,33 +34,35 @@ DataSet made_up_data(const StepCase& c, Index count) {
 }
 
 void run_steps(Bench& bench) {
-  for (const StepCase& c : step_cases())
-    for (const Index full : c.batches)
-      for (const std::string name : {"sgd", "adamw", "ivon"}) {
-        const Index batch = bench.size(full, 4);
-        const std::string label = text("step/", c.name, "/", full, "/", name);
-        if (!bench.wants(label)) continue;
-        Config config;
-        for (const auto& [key, value] : c.settings) config.set(key, value, "bench");
-        config.set("optim.name", name, "bench");
-        config.set("train.precision", backend::precision_name(), "bench");
-        config.set("data.global_batch", std::to_string(batch), "bench");
-        config.resolve();
-        if (config.has("optim.ess")) config.set("optim.ess", "50000", "bench");
-        const DataSet data = made_up_data(c, 4 * batch);
-        Layout layout;
-        const Exec exec;
-        Trainer trainer(layout, config, data, exec);
-        std::uint64_t step = 0;
-        bench.measure(label, {0, trainer.flops(), static_cast<double>(batch), "image", 0}, [&] {
-          ++step;
-          trainer.step(step, (step - 1) * static_cast<std::uint64_t>(batch), 1e-3, false);
-        });
-      }
+  for (const auto& [model, entry] : Models::of().all())
+    for (const StepCase& c : entry.timed)
+      for (const Index full : c.batches)
+        for (const std::string name : {"sgd", "adamw", "ivon"}) {
+          const Index batch = bench.size(full, 4);
+          const std::string label = text("step/", c.label, "/", full, "/", name);
+          if (!bench.wants(label)) continue;
+          Config config;
+          config.set("model.name", model, "bench");
+          for (const auto& [key, value] : c.settings) config.set(key, value, "bench");
+          config.set("optim.name", name, "bench");
+          config.set("train.precision", backend::precision_name(), "bench");
+          config.set("data.global_batch", std::to_string(batch), "bench");
+          config.resolve();
+          if (config.has("optim.ess")) config.set("optim.ess", "50000", "bench");
+          const DataSet data = made_up_data(c, 4 * batch);
+          Layout layout;
+          const Exec exec = backend::separate_exec();  // as in training
+          Trainer trainer(layout, config, data, exec);
+          std::uint64_t step = 0;
+          bench.measure(label, {0, trainer.flops(), static_cast<double>(batch), "image", 0}, [&] {
+            ++step;
+            trainer.step(step, (step - 1) * static_cast<std::uint64_t>(batch), 1e-3, false);
+          });
+        }
 }
 
 namespace {
-const bool registered = BenchCases::of().add("steps", {"training steps of mlp and resnet20", 2, run_steps});
+const bool registered = BenchCases::of().add("steps", {"training steps of the models that name some", 2, run_steps});
 }
 
 }  // namespace varion

@@ -24,6 +24,8 @@ const bool registered = add_options("", {
   {"train.epochs", T::real, "10", "passes over the training set", {}, 0, 1e9},
   {"train.steps", T::integer, "0", "steps; when positive, instead of epochs", {}, 0, 1e15},
   {"train.precision", T::choice, "fp32", "of products in GEMM and convolution; tf32: NVIDIA GPUs only", {"fp32", "tf32"}},
+  {"train.capture", T::choice, "auto", "on GPUs: record a pass once and launch it as one piece, unless the model draws numbers",
+   {"auto", "never"}},
   {"train.stop_on_nonfinite", T::flag, "true", "end with exit code 10 when a number is not finite"},
   {"train.stop_after", T::integer, "0", "stop with a checkpoint after this step, exit 75 (0: never)", {}, 0, 1e15},
   {"eval.every", T::text, "1ep", "how often to evaluate at the mean (0st: only at the end)"},

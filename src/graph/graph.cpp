@@ -46,6 +46,10 @@ double Graph::flops(bool backward) const {
   return sum;
 }
 
+bool Graph::draws() const {
+  return std::any_of(nodes_.begin(), nodes_.end(), [](const Entry& e) { return e.record.draws; });
+}
+
 std::vector<int> Graph::share_gradients() const {
   const auto count = nodes_.size();
   std::vector<int> owner_of(count);

@@ -82,6 +82,7 @@ struct Record {
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
   Index scratch_backward = 0;  // words
+  bool draws = false;          // uses Replay::dropout: the node's kernels differ from step to step
   double flops = 0;            // forward, of GEMMs and convolutions; each of their two gradients takes as many
 };
 
@@ -111,6 +112,8 @@ class Graph {
   Index arena_words() const { return arena_words_; }
   /// Of one forward pass, and with `backward` of the gradients of weights and of inputs that want one.
   double flops(bool backward) const;
+  /// Whether a training replay queues other kernels or arguments every time.
+  bool draws() const;
   /// What separate buffers would take, for comparison with the plan.
   Index unshared_words() const { return unshared_words_; }
 

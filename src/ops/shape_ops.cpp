@@ -77,6 +77,7 @@ Node dropout(Graph& g, Node x, Real rate) {
   if (rate == 0) return x;
   Record r;
   r.op = "dropout";
+  r.draws = true;
   r.inputs = {x};
   r.shape = g.shape(x);
   const Index first = Index(g.size()) << 32;  // every node has counters of its own

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "backends/backend.hpp"
+#include "backends/capture.hpp"
 #include "core/error.hpp"
 #include "train/checkpoint.hpp"
 
@@ -35,7 +36,7 @@ const std::vector<float>* find(const io::PosteriorFile& f, const std::string& st
 FirstSteps first_steps(Config config, Index steps) {
   const DataSet data = load_data(config);
   resolve_ess(config, data);
-  const Exec exec;
+  const Exec exec = backend::separate_exec();  // as in training
   Layout layout;
   Trainer trainer(layout, config, data, exec);
   Optimizer& optimizer = trainer.optimizer();

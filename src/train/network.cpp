@@ -134,6 +134,7 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       plan_(net_.batch, data.flip, data.crop_pad),
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(layout, config)),
       replay_(net_.graph, exec),
+      records_(backend::Capture::supported() && config.text("train.capture") == "auto" && !net_.graph.draws()),
       clip_(config.real("optim.grad_clip")) {
   steps_per_epoch_ = std::max<Index>(data.train.count / net_.batch, 1);
   loss_ = Kokkos::View<double, Memory>("varion::train::loss");
@@ -197,6 +198,23 @@ void Trainer::fill_batch(std::uint64_t first) {
     plan_.gather_targets(exec_, train_, replay_.value(net_.target));
 }
 
+void Trainer::queue_pass() {
+  replay_.forward();
+  replay_.backward(net_.loss);
+}
+
+/// Forward and backward of the batch in place. Nothing in it changes from step to step unless the model draws numbers, so
+/// it is recorded at its second time; the first lets libraries and Kokkos allocate.
+void Trainer::pass() {
+  if (records_ && passes_++ == 1) {
+    recorded_.begin(exec_);
+    queue_pass();
+    recorded_.end();
+  }
+  if (is_recorded()) recorded_.launch(exec_);
+  else queue_pass();
+}
+
 void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
   const Region region("step");
   const int samples = optimizer_->samples_per_step();
@@ -205,8 +223,7 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
     // The last step has left the first sample's weights, unless the run begins here.
     if (s > 0 || perturbed_ != step) optimizer_->perturb(exec_, noise(step, s), weights_);
     replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(s));
-    replay_.forward();
-    replay_.backward(net_.loss);
+    pass();
     add_share(exec_, replay_.value(net_.loss), 1.0 / samples, s > 0, loss_);
     if (clip_ > 0 || (want_norm && s + 1 == samples)) sum_of_squares(exec_, gradient_, squares_);
     if (clip_ > 0) clip_to_norm(exec_, squares_, clip_, gradient_);

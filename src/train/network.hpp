@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "backends/capture.hpp"
 #include "data/dataset.hpp"
 #include "models/model.hpp"
 #include "optim/optimizer.hpp"
@@ -79,11 +80,15 @@ class Trainer {
   /// Of the last step's last sample.
   Vec gradient() const { return gradient_; }
   Index arena_words() const { return net_.graph.arena_words(); }
+  /// Whether passes are launched as one recorded piece: not before the second.
+  bool is_recorded() const { return recorded_.ready(); }
   /// GEMM and convolution flops of one sample's forward and backward pass.
   double flops() const { return net_.graph.flops(true); }
 
  private:
   void fill_batch(std::uint64_t first);
+  void pass();
+  void queue_pass();
   Exec exec_;
   std::uint64_t seed_;
   DeviceExamples train_;
@@ -92,6 +97,9 @@ class Trainer {
   BatchPlan plan_;
   std::unique_ptr<Optimizer> optimizer_;
   Replay replay_;
+  backend::Capture recorded_;  // of a pass
+  bool records_;               // passes are to be recorded
+  std::uint64_t passes_ = 0;
   Vec weights_, gradient_;
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
   double clip_;

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "backends/backend.hpp"
+#include "backends/capture.hpp"
 #include "build_info.hpp"
 #include "core/error.hpp"
 #include "core/suggest.hpp"
@@ -411,7 +412,7 @@ class Run {
   RunFolder folder_;
   DataSet data_;
   const Schedule& schedule_;
-  Exec exec_;
+  Exec exec_ = backend::separate_exec();  // its work can be recorded
   Layout layout_;
   Trainer trainer_;
   Evaluator evaluator_;

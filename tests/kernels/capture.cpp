@@ -3,7 +3,10 @@
 
 #include "core/error.hpp"
 #include "core/random.hpp"
+#include "ops/ops.hpp"
 #include "support/catch.hpp"
+#include "support/config.hpp"
+#include "train/network.hpp"
 
 using namespace varion;
 
@@ -42,5 +45,33 @@ TEST_CASE("work is recorded where the back end can") {
     CHECK(before == Real(1 + 6 * again));
     for (int i = 0; i < 3; ++i) capture.launch(exec);
     CHECK(first() == before + 6);
+  }
+}
+
+TEST_CASE("steps launched as one piece have the bits of steps queued kernel by kernel") {
+  std::vector<std::vector<float>> means;
+  for (const std::string how : {"auto", "never"}) {
+    const Config config = config_of({{"data.name", "moons"}, {"model.sizes", "33,17"}, {"train.capture", how}, {"optim.ess", "1000"}});
+    const DataSet data = load_data(config);
+    Layout layout;
+    Trainer trainer(layout, config, data, backend::separate_exec());
+    for (std::uint64_t step = 1; step <= 7; ++step) {
+      trainer.step(step, (step - 1) * static_cast<std::uint64_t>(trainer.batch()), 0.1, false);
+      CHECK(trainer.is_recorded() == (backend::Capture::supported() && how == "auto" && step > 1));
+    }
+    CHECK(trainer.news().loss > 0);
+    const auto mean = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), trainer.optimizer().mean());
+    means.emplace_back(mean.data(), mean.data() + mean.extent(0));
+  }
+  CHECK(means[0] == means[1]);
+}
+
+TEST_CASE("a graph says whether a replay differs from the last") {
+  for (const Real rate : {Real(0), Real(0.5)}) {
+    Layout layout;
+    Graph g(layout);
+    const Node x = g.input({2, 3});
+    dropout(g, x, rate);
+    CHECK(g.draws() == (rate > 0));
   }
 }
