@@ -8,8 +8,8 @@ Node lenet(Graph& g, Node x, const Config&, Index outputs) {
   x = avg_pool(g, x, 2, 2);                                       // [N, 14, 14, 6]
   x = relu(g, conv2d(g, x, "conv2", 16, 5));                      // [N, 10, 10, 16]
   x = flatten(g, avg_pool(g, x, 2, 2));                           // [N, 400]
-  x = relu(g, linear(g, x, "fc1", 120));                          // [N, 120]
-  x = relu(g, linear(g, x, "fc2", 84));                           // [N, 84]
+  x = linear(g, x, "fc1", 120, {true, true});                     // [N, 120]
+  x = linear(g, x, "fc2", 84, {true, true});                      // [N, 84]
   return linear(g, x, "fc3", outputs);                            // [N, outputs]
 }
 

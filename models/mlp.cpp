@@ -8,8 +8,8 @@ Node mlp(Graph& g, Node x, const Config& config, Index outputs) {
   Node h = flatten(g, x);  // [N, D]
   int layer = 0;
   for (const Index width : config.sizes("model.sizes")) {
-    h = linear(g, h, "layers." + std::to_string(layer++), width);  // [N, width]
-    h = activation == "relu" ? relu(g, h) : activation == "tanh" ? tanh(g, h) : silu(g, h);
+    h = linear(g, h, "layers." + std::to_string(layer++), width, {true, activation == "relu"});  // [N, width]
+    if (activation != "relu") h = activation == "tanh" ? tanh(g, h) : silu(g, h);
     h = dropout(g, h, static_cast<Real>(config.real("model.dropout")));
   }
   return linear(g, h, "layers." + std::to_string(layer), outputs);  // [N, outputs]

@@ -74,7 +74,7 @@ std::vector<int> Graph::share_gradients() const {
       const bool safe = std::all_of(group.begin(), group.end(), [&](int z) {
         return z >= i || (waits_in_peace(z, x.id, i) && waits_in_peace(x.id, z, i));
       });
-      if (!entry(x).wants_grad || !first || !safe) continue;
+      if (!entry(x).wants_grad || entry(x).record.changes_grad || !first || !safe) continue;
       owner_of[static_cast<size_t>(x.id)] = owner;
       group.push_back(x.id);
     }
@@ -151,6 +151,11 @@ IntVec Replay::ints(Node n) const {
 
 bool Replay::wants_grad(Node n) const { return graph_.entry(n).wants_grad; }
 ConstVec Replay::grad_of(Node n) const { return graph_.view(graph_.entry(n).grad); }
+
+Vec Replay::own_grad(Node n) const {
+  ensure(graph_.entry(n).record.changes_grad, "op '", graph_.op(n), "' did not say that it changes its gradient");
+  return graph_.view(graph_.entry(n).grad);
+}
 
 GradSlot Replay::grad(Node n) {
   char& written = node_written_[static_cast<size_t>(n.id)];

@@ -47,6 +47,7 @@ class Replay {
   IntVec ints(Node n) const;       // values of an i32 node
   bool wants_grad(Node n) const;   // false for data and constants: skip that gradient
   ConstVec grad_of(Node n) const;  // the finished gradient of an op's output
+  Vec own_grad(Node n) const;      // the same, to be changed in place by that op's backward
   GradSlot grad(Node n);           // the buffer to add an input's gradient to
   ConstVec parameter(int index) const;
   GradSlot parameter_grad(int index);
@@ -79,6 +80,7 @@ struct Record {
   // Inputs whose gradient is that of the output, as a sum's terms: backward need not see to them. Where nobody can
   // tell the difference they use the same memory and nothing is copied.
   std::vector<Node> passes;
+  bool changes_grad = false;   // backward overwrites the gradient of the output (own_grad): it is shared with nobody
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
   Index scratch_backward = 0;  // words

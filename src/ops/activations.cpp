@@ -6,7 +6,7 @@
 namespace varion {
 
 struct Relu {
-  static KOKKOS_INLINE_FUNCTION Real value(Real x) { return x > 0 ? x : Real(0); }
+  static KOKKOS_INLINE_FUNCTION Real value(Real x) { return x < 0 ? Real(0) : x; }  // NaN stays
   static KOKKOS_INLINE_FUNCTION Real slope(Real x) { return x > 0 ? Real(1) : Real(0); }
 };
 struct Silu {  // x sigmoid(x)

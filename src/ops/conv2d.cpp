@@ -2,11 +2,10 @@
 #include <cmath>
 
 #include "backends/backend.hpp"
+#include "ops/column_sum.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
-
-void column_sum(const Exec& exec, Index rows, Index columns, ConstVec dy, GradSlot sum);
 
 /// Output extent and padding before the first pixel along one axis.
 /// SAME (TensorFlow): out = ceil(in / stride), total padding split with the odd pixel at the end.
@@ -46,7 +45,8 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
   r.keep = {x};
   r.flops = 2.0 * static_cast<double>(conv.n * conv.ho * conv.wo * out) * static_cast<double>(conv.patch());
   r.scratch_forward = backend::provider().conv_scratch(conv, false);
-  r.scratch_backward = backend::provider().conv_scratch(conv, true);
+  const Index pixels = conv.n * conv.ho * conv.wo;
+  r.scratch_backward = std::max(backend::provider().conv_scratch(conv, true), bias ? column_sum_words(pixels, out) : 0);
   r.forward = [=](Replay& p, Node y) {
     backend::provider().conv_forward(p.exec, conv, p.value(x), p.parameter(w),
                                      bias ? p.parameter(b) : ConstVec(), p.value(y), p.scratch(y));
@@ -56,7 +56,7 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
     const GradSlot dw = p.parameter_grad(w);
     backend::provider().conv_backward_weight(p.exec, conv, p.value(x), dy, dw.add, dw.data,
                                              p.scratch(y));
-    if (bias) column_sum(p.exec, conv.n * conv.ho * conv.wo, out, dy, p.parameter_grad(b));
+    if (bias) column_sum(p.exec, pixels, out, dy, p.parameter_grad(b), p.scratch(y));
     if (!p.wants_grad(x)) return;
     const GradSlot dx = p.grad(x);
     backend::provider().conv_backward_data(p.exec, conv, dy, p.parameter(w), dx.add, dx.data,

@@ -143,15 +143,15 @@ void frn_backward(const Exec& exec, Index n, Index hw, Index c, ConstVec x, Cons
       });
 }
 
-/// sum (+)= sum over images, in order, of partial[n, which, :].
-void frn_sum(const Exec& exec, Index n, Index c, Index which, ConstVec partial, GradSlot sum) {
-  const Vec out = sum.data;
-  const bool add = sum.add;
+/// Gradients of gamma, beta and tau (+)= sums over images, in order, of partial [N, 3, C].
+void frn_sums(const Exec& exec, Index n, Index c, ConstVec partial, GradSlot gamma, GradSlot beta, GradSlot tau) {
   Kokkos::parallel_for(
-      "varion::frn::parameter_grad", Range(exec, 0, c), KOKKOS_LAMBDA(const Index k) {
+      "varion::frn::parameter_grad", Range(exec, 0, 3 * c), KOKKOS_LAMBDA(const Index k) {
         Real s = 0;
-        for (Index i = 0; i < n; ++i) s += partial((i * 3 + which) * c + k);
-        out(k) = add ? out(k) + s : s;
+        for (Index i = 0; i < n; ++i) s += partial(i * 3 * c + k);
+        const GradSlot& slot = k < c ? gamma : k < 2 * c ? beta : tau;
+        Real& out = slot.data(k % c);
+        out = slot.add ? out + s : s;
       });
 }
 
@@ -183,9 +183,7 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual) {
     const GradSlot dx = p.wants_grad(x) ? p.grad(x) : GradSlot{Vec(), false};
     frn_backward(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta),
                  p.parameter(tau), p.saved(y), p.grad_of(y), dx, p.scratch(y));
-    frn_sum(p.exec, n, c, 0, p.scratch(y), p.parameter_grad(gamma));
-    frn_sum(p.exec, n, c, 1, p.scratch(y), p.parameter_grad(beta));
-    frn_sum(p.exec, n, c, 2, p.scratch(y), p.parameter_grad(tau));
+    frn_sums(p.exec, n, c, p.scratch(y), p.parameter_grad(gamma), p.parameter_grad(beta), p.parameter_grad(tau));
   };
   return g.record(std::move(r));
 }

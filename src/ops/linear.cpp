@@ -1,38 +1,36 @@
 #include <cmath>
 
 #include "backends/backend.hpp"
+#include "core/random.hpp"
+#include "ops/column_sum.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
 
-/// y[n, d] (+)= bias[d] before the product is added. 4 bytes written per element.
-void bias_fill(const Exec& exec, Index rows, Index columns, ConstVec bias, Vec y) {
+/// y[n, d] = y[n, d] + bias[d], behind which a ReLU may stand. 8 bytes per element.
+template <bool relu>
+void add_bias(const Exec& exec, Index rows, Index columns, ConstVec bias, Vec y) {
+  constexpr Index width = kHostExec ? 256 : 1;  // columns an item
+  const Index across = (columns + width - 1) / width;
   Kokkos::parallel_for(
-      "varion::linear::bias", Range(exec, 0, rows), KOKKOS_LAMBDA(const Index n) {
-        for (Index d = 0; d < columns; ++d) y(n * columns + d) = bias(d);
+      "varion::linear::bias", Range(exec, 0, rows * across), KOKKOS_LAMBDA(const Index item) {
+        const Index first = item % across * width, end = columns - first < width ? columns : first + width;
+        Real* const row = y.data() + item / across * columns;
+        const Real* const b = bias.data();
+        VARION_IVDEP
+        for (Index d = first; d < end; ++d) {
+          const Real v = row[d] + b[d];
+          row[d] = relu && v < 0 ? Real(0) : v;  // NaN stays
+        }
       });
 }
 
-/// sum[d] (+)= sum over rows of dy[n, d], rows in order. 4 bytes read per element.
-void column_sum(const Exec& exec, Index rows, Index columns, ConstVec dy, GradSlot sum) {
-  constexpr Index width = kHostExec ? 16 : 1;  // columns an item: one vector on a host
-  const Vec out = sum.data;
-  const bool add = sum.add;
-  Kokkos::parallel_for(
-      "varion::linear::column_sum", Range(exec, 0, (columns + width - 1) / width),
-      KOKKOS_LAMBDA(const Index b) {
-        const Index first = b * width, count = columns - first < width ? columns - first : width;
-        Real s[width] = {};
-        for (Index n = 0; n < rows; ++n)
-          for (Index d = 0; d < count; ++d) s[d] += dy(n * columns + first + d);
-        for (Index d = 0; d < count; ++d) out(first + d) = add ? out(first + d) + s[d] : s[d];
-      });
-}
-
-Node linear(Graph& g, Node x, const std::string& name, Index out, bool bias) {
+Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions options) {
   const Shape shape = g.shape(x);
   ensure(shape.rank == 2, "linear '", name, "' wants [N, D], not ", shape.text());
   const Index n = shape[0], in = shape[1];
+  const bool bias = options.bias, activates = options.relu;
+  ensure(bias || !activates, "linear '", name, "': the ReLU goes with the bias");
   const Init init{Init::Kind::uniform, 1 / std::sqrt(static_cast<Real>(in))};
   const int w = g.parameter(name + ".weight", {out, in}, init);
   const int b = bias ? g.parameter(name + ".bias", {out}, init) : -1;
@@ -44,16 +42,19 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, bool bias) {
   r.shape = {n, out};
   r.keep = {x};
   r.flops = 2.0 * static_cast<double>(n * out) * static_cast<double>(in);
+  r.keep_output = r.changes_grad = activates;
+  r.scratch_backward = bias ? column_sum_words(n, out) : 0;
   r.forward = [=](Replay& p, Node y) {  // y = x W^T + b
-    if (bias) bias_fill(p.exec, n, out, p.parameter(b), p.value(y));
-    backend::provider().gemm(p.exec, false, true, n, out, in, p.value(x), p.parameter(w), bias,
-                             p.value(y));
+    backend::provider().gemm(p.exec, false, true, n, out, in, p.value(x), p.parameter(w), false, p.value(y));
+    if (activates) add_bias<true>(p.exec, n, out, p.parameter(b), p.value(y));
+    else if (bias) add_bias<false>(p.exec, n, out, p.parameter(b), p.value(y));
   };
   r.backward = [=](Replay& p, Node y) {
     const ConstVec dy = p.grad_of(y);
+    if (activates) relu_column_sum(p.exec, n, out, p.value(y), p.own_grad(y), p.parameter_grad(b), p.scratch(y));
+    else if (bias) column_sum(p.exec, n, out, dy, p.parameter_grad(b), p.scratch(y));
     const GradSlot dw = p.parameter_grad(w);
     backend::provider().gemm(p.exec, true, false, out, in, n, dy, p.value(x), dw.add, dw.data);
-    if (bias) column_sum(p.exec, n, out, dy, p.parameter_grad(b));
     if (!p.wants_grad(x)) return;
     const GradSlot dx = p.grad(x);
     backend::provider().gemm(p.exec, false, false, n, in, out, dy, p.parameter(w), dx.add, dx.data);
@@ -63,12 +64,18 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, bool bias) {
 
 namespace {
 const bool registered = Ops::of().add(
-    "linear", {"y = x W^T + b",
+    "linear", {"y = x W^T + b, and a ReLU",
                {{"5x7 to 3", {{5, 7}}, [](Graph& g, const std::vector<Node>& x) {
                    return linear(g, x[0], "fc", 3);
                  }},
+                {"with ReLU", {{3, 5}}, [](Graph& g, const std::vector<Node>& x) {
+                   return linear(g, x[0], "fc", 4, {true, true});
+                 }},
+                {"a sum of two with ReLU", {{6, 5}}, [](Graph& g, const std::vector<Node>& x) {
+                   return add(g, linear(g, x[0], "one", 7, {true, true}), linear(g, x[0], "two", 7, {true, true}));
+                 }},
                 {"no bias, shared", {{4, 6}}, [](Graph& g, const std::vector<Node>& x) {
-                   return linear(g, linear(g, x[0], "fc", 6, false), "fc", 6, false);
+                   return linear(g, linear(g, x[0], "fc", 6, {false}), "fc", 6, {false});
                  }}}});
 }  // namespace
 

@@ -41,9 +41,13 @@ struct Op {
 };
 using Ops = Registry<Op>;
 
+struct LinearOptions {
+  bool bias = true;
+  bool relu = false;  // in the pass that adds the bias
+};
 /// y = x W^T + b. x [N, in] -> [N, out]. Parameters name.weight [out, in], name.bias [out],
 /// both U(-1/sqrt(in), 1/sqrt(in)).
-Node linear(Graph& g, Node x, const std::string& name, Index out, bool bias = true);
+Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions options = {});
 
 struct ConvOptions {
   Index stride = 1;
