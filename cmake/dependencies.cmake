@@ -39,6 +39,7 @@ target_include_directories(varion_common SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
 target_link_libraries(varion_common INTERFACE Kokkos::kokkos Kokkos::kokkoskernels MPI::MPI_C
   ${HDF5_HL_LIBRARIES} ${HDF5_LIBRARIES} Boost::program_options ZLIB::ZLIB OpenSSL::Crypto nlohmann_json::nlohmann_json
   Threads::Threads)
+target_compile_definitions(varion_common INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)  # MPI's C interface only
 target_include_directories(varion_common SYSTEM INTERFACE ${VARION_PROVIDER_INCLUDES})
 target_link_libraries(varion_common INTERFACE ${VARION_PROVIDER_LIBRARIES})
 # Kokkos' headers are not ours to warn about.

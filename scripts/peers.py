@@ -25,6 +25,7 @@ KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "64000000000"}
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 BOUND = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
 ENVIRONMENTS = {"default": {}, "heap": KEEP, "heap+huge": {**KEEP, **HUGE}, "heap+bound": {**KEEP, **BOUND}}
+PEERS = {"best": "PyTorch, best", "eager": "best without torch.compile", "shipped": "as shipped"}  # sides of the table
 STATES = {"sgd": 2, "adamw": 3, "ivon": 3}  # full-length arrays kept from step to step, the weights included
 MLP = (784, 1024, 1024, 10)
 NOISE = 124000000
@@ -322,18 +323,20 @@ class Runner:
         return row
 
     def search(self, name):
-        """The default's row and the fastest one's."""
+        """The default's setting, the fastest one's without torch.compile, and the fastest one's."""
         def one(code, environment):
             return self.undisturbed(lambda: self.peer(name, f"{code}, {environment}"))
         codes = codes_of(name)
         default = one(codes[0], "default")
         rows = [default] + [one(code, "heap") for code in codes]
-        best = fastest(rows[1:])["setting"].split(", ")[0]
-        rows += [one(best, environment) for environment in ENVIRONMENTS if environment != "heap"]
-        return default, fastest(rows)
+        kinds = {"eager": lambda row: "compile" not in row["setting"], "best": lambda row: True}
+        for code in {fastest(filter(kind, rows[1:]))["setting"].split(", ")[0] for kind in kinds.values()}:
+            rows += [one(code, environment) for environment in ENVIRONMENTS if environment != "heap"]
+        return {"shipped": default["setting"], **{side: fastest(filter(kind, rows))["setting"] for side, kind in kinds.items()}}
 
 
 def fastest(rows):
+    """Of the rows that there are."""
     return min((r for r in rows if r), key=lambda r: r["median_s"])
 
 
@@ -367,7 +370,7 @@ def median_row(rows):
 
 
 def choose_settings(runner, names):
-    """By case: the default, and the fastest that was found, now or in an earlier run on the same machine."""
+    """By case and side: settings found now or in an earlier run on the same machine."""
     path = os.path.join(runner.args.out, "settings.json")
     known = {}
     key = facts(runner.args.threads)
@@ -379,27 +382,26 @@ def choose_settings(runner, names):
     known.setdefault("machine", key)
     for name in names:
         if name not in known:
-            known[name] = [row["setting"] for row in runner.search(name)]
+            known[name] = runner.search(name)
             write_json(path, known)
     return known
 
 
 def in_turns(runner, names, settings):
     """{case: {side: rows, one a round}}; the sides change places from round to round."""
-    rounds = {name: {"varion": [], "best": [], "shipped": []} for name in names}
+    rounds = {name: {side: [] for side in ("varion", *PEERS)} for name in names}
     for turn in range(runner.args.rounds):
         for name in names:
-            shipped, best = settings[name]
-            sides = [("varion", lambda: runner.varion(name)), ("best", lambda: runner.peer(name, best))]
-            if shipped != best:
-                sides.append(("shipped", lambda: runner.peer(name, shipped)))
-            for side, run in sides if turn % 2 == 0 else sides[::-1]:
-                row = runner.undisturbed(run)
-                if row is None:
+            measured = {}  # by setting: what serves two sides is measured once
+            sides = ("varion", *PEERS)
+            for side in sides if turn % 2 == 0 else sides[::-1]:
+                setting = settings[name].get(side)
+                if setting not in measured:
+                    measured[setting] = runner.undisturbed(
+                        lambda: runner.varion(name) if side == "varion" else runner.peer(name, setting))
+                if measured[setting] is None:
                     sys.exit(1)
-                rounds[name][side].append(row)
-            if shipped == best:
-                rounds[name]["shipped"].append(rounds[name]["best"][-1])
+                rounds[name][side].append(measured[setting])
     return rounds
 
 
@@ -415,7 +417,7 @@ def table(runner, rounds, settings):
            f"{ours['flags']}; {ours['provider']}) and {peer['program']} ({peer['provider']}), fp32, in turns: {args.rounds} "
            f"rounds of {args.repeats} repeats, a process each. Median of the rounds [range of all repeats]; ratios: median "
            "of the rounds' [range of the rounds'], above 1 where Varion is better.", ""]
-    out += ["| | Varion | PyTorch, best settings | ratio | PyTorch, as shipped | ratio | best settings |", "|---|---|---|---|---|---|---|"]
+    out += ["| | Varion | " + "".join(f"{title} | ratio | " for title in PEERS.values()) + "settings |", "|---" * 9 + "|"]
 
     def cell(values):
         return "{} [{} {}]".format(*map(number, values))
@@ -433,25 +435,25 @@ def table(runner, rounds, settings):
             else:
                 cells[side] = cell([1e9 * r[k] / r["items"] for k in ("median_s", "min_s", "max_s")])
         times = {side: [r["median_s"] for r in rows] for side, rows in sides.items()}
-        out.append(f"| {name}, {unit} | {cells['varion']} | {cells['best']} | {ratio(times['best'], times['varion'])} | "
-                   f"{cells['shipped']} | {ratio(times['shipped'], times['varion'])} | {settings[name][1]} |")
+        out.append(f"| {name}, {unit} | {cells['varion']} | " +
+                   "".join(f"{cells[side]} | {ratio(times[side], times['varion'])} | " for side in PEERS) +
+                   f"{settings[name]['best']}; {settings[name]['eager']} |")
     for name in rounds:
         other = name.replace("/ivon", "/adamw")
         if name == other or other not in rounds or not name.startswith("step/"):
             continue
         cost = {side: [a["median_s"] / b["median_s"] for a, b in zip(rounds[name][side], rounds[other][side])]
                 for side in rounds[name]}
-        out.append(f"| {name.replace('/ivon', '')}, IVON / AdamW | {cell(spread(cost['varion']))} | {cell(spread(cost['best']))} "
-                   f"| {ratio(cost['best'], cost['varion'])} | {cell(spread(cost['shipped']))} "
-                   f"| {ratio(cost['shipped'], cost['varion'])} | |")
+        out.append(f"| {name.replace('/ivon', '')}, IVON / AdamW | {cell(spread(cost['varion']))} | " +
+                   "".join(f"{cell(spread(cost[side]))} | {ratio(cost[side], cost['varion'])} | " for side in PEERS) + "|")
     out += ["", "Peak resident memory of the process, MB; in brackets without what PyTorch holds once imported.", "",
-            "| | Varion | PyTorch, best settings | ratio | PyTorch, as shipped | ratio |", "|---|---|---|---|---|---|"]
+            "| | Varion | " + " | ".join(f"{title} | ratio" for title in PEERS.values()) + " |", "|---" * 8 + "|"]
     for name, sides in rounds.items():
         mega = {side: max(r["process_peak_bytes"] for r in rows) / 1e6 for side, rows in sides.items()}
         base = {side: max(r.get("process_base_bytes", 0) for r in rows) / 1e6 for side, rows in sides.items()}
         out.append(f"| {name} | {mega['varion']:.0f} | " + " | ".join(
             f"{mega[s]:.0f} ({mega[s] - base[s]:.0f}) | {mega[s] / mega['varion']:.2f} ({(mega[s] - base[s]) / mega['varion']:.2f})"
-            for s in ("best", "shipped")) + " |")
+            for s in PEERS) + " |")
     shares = [r["foreign_cpu"] for sides in rounds.values() for rows in sides.values() for r in rows]
     out += ["", f"Others used {statistics.median(shares):.3f} of the machine meanwhile (median of the processes; at most "
             f"{max(shares):.3f}). PyTorch's images are ready in memory as floats; Varion's are gathered from bytes, mirrored "
@@ -495,12 +497,12 @@ def main():
     runner = Runner(args)
     settings = choose_settings(runner, names)
     if not args.against:
-        best = [runner.peer(name, settings[name][1]) for name in names]
+        best = [runner.peer(name, settings[name]["best"]) for name in names]
         others = [{**row, "name": f"{row['name']} [{row['setting']}]"} for row in runner.rows]
         write_bench(os.path.join(args.out, "peers.json"), runner.machines["peer"], best + others)
         return 0
     rounds = in_turns(runner, names, settings)
-    chosen = "; ".join(f"{name}: {settings[name][1]}" for name in names)
+    chosen = "; ".join(f"{name}: {settings[name]['best']}" for name in names)
     write_bench(os.path.join(args.out, "peers.json"), {**runner.machines["peer"], "settings": chosen},
                 [median_row(sides["best"]) for sides in rounds.values()])
     write_bench(os.path.join(args.out, "varion.json"), runner.machines["varion"],

@@ -15,6 +15,7 @@ struct Command {
   std::string help, usage;
   bool needs_device;  // starts Kokkos first
   std::function<int(const std::vector<std::string>& arguments)> run;
+  bool parallel = false;  // runs on many ranks together
 };
 using Commands = Registry<Command>;
 

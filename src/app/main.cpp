@@ -1,11 +1,17 @@
 // varion: parses the command, runs it, turns errors into one line and an exit code.
+#include <unistd.h>
+
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <memory>
 
 #include "app/command.hpp"
 #include "backends/backend.hpp"
 #include "build_info.hpp"
+#include "comm/comm.hpp"
 #include "core/error.hpp"
 
 namespace {
@@ -21,7 +27,7 @@ void print_usage(std::FILE* out) {
                "  varion evaluate runs/run/final.h5\n  varion study report studies/demo\n");
 }
 
-int run(int argc, char** argv) {
+int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
   using namespace varion;
   std::vector<std::string> words;
   bool help = false;
@@ -47,25 +53,45 @@ int run(int argc, char** argv) {
     std::printf("%s\n\n  varion %s\n", command.help.c_str(), command.usage.c_str());
     return 0;
   }
+  const std::string name = words[0];
   words.erase(words.begin());
   if (!command.needs_device) return command.run(words);
   const std::string missing = backend::missing_device();  // Kokkos would abort
   require(missing.empty(), Exit::environment, missing);
+  session = std::make_unique<MpiSession>();
+  require(Comm::world().size() == 1 || command.parallel, Exit::usage, "'", name, "' runs on one rank, not on ",
+          Comm::world().size(), ": start it without mpirun");
+  if (MpiSession::is_running()) setenv("KOKKOS_DISABLE_WARNINGS", "1", 0);  // the log tells where ranks share processors
+  if (!kHostExec && MpiSession::is_running())  // Kokkos takes the local rank modulo this
+    setenv("KOKKOS_NUM_DEVICES", std::to_string(std::max<size_t>(backend::devices().size(), 1)).c_str(), 0);
   setenv("OMP_PROC_BIND", "false", 0);  // binding is the launcher's business: no warning about it
   const Kokkos::ScopeGuard guard(argc, argv);
   return command.run(words);
 }
 
+/// One line, and the end of all ranks. What goes wrong on every rank is said by the first one: the others give it time to.
+int end_with(varion::Exit code, const std::string& message) {
+  const int rank = varion::MpiSession::rank();
+  if (rank > 0 && ::sleep(2) > 0) ::_exit(static_cast<int>(code));  // a signal: the job is being ended
+  if (rank > 0) std::fprintf(stderr, "varion: rank %d: %s\n", rank, message.c_str());
+  else std::fprintf(stderr, "varion: %s\n", message.c_str());
+  varion::MpiSession::abort(static_cast<int>(code));
+  return static_cast<int>(code);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::unique_ptr<varion::MpiSession> session;  // outlives an error: ranks that go on must be ended, not waited for
+  std::set_terminate([] {
+    varion::MpiSession::abort(static_cast<int>(varion::Exit::internal));
+    std::abort();
+  });
   try {
-    return run(argc, argv);
+    return run(argc, argv, session);
   } catch (const varion::Error& e) {
-    std::fprintf(stderr, "varion: %s\n", e.what());
-    return static_cast<int>(e.code());
+    return end_with(e.code(), e.what());
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "varion: internal error: %s\n", e.what());
-    return static_cast<int>(varion::Exit::internal);
+    return end_with(varion::Exit::internal, std::string("internal error: ") + e.what());
   }
 }

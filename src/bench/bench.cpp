@@ -36,6 +36,7 @@ Measurement Bench::time(const std::string& name, const Work& work, const std::fu
   using Clock = std::chrono::steady_clock;
   const auto seconds = [&](int calls) {
     Kokkos::fence();
+    comm_.barrier();
     const auto from = Clock::now();
     for (int i = 0; i < calls; ++i) body();
     Kokkos::fence();
@@ -49,7 +50,9 @@ Measurement Bench::time(const std::string& name, const Work& work, const std::fu
   seconds(1);  // caches, lazy allocations
   launched = 0;
   const double once = std::max(seconds(1), 1e-9);
-  m.calls = options_.quick ? 1 : static_cast<int>(std::clamp(options_.seconds / once, 1.0, 1e5));
+  std::vector<double> agreed{once};  // ranks measure together
+  comm_.sum(agreed);
+  m.calls = options_.quick ? 1 : static_cast<int>(std::clamp(options_.seconds * comm_.size() / agreed[0], 1.0, 1e5));
   m.repeats = options_.repeats;
   m.launches = launched;  // of the one call just timed
   std::vector<double> times;
@@ -106,6 +109,7 @@ nlohmann::json bench_machine() {
                    {"flags", VARION_BUILD_FLAGS},
                    {"kokkos", VARION_KOKKOS_VERSION},
                    {"precision", backend::precision_name()},
+                   {"ranks", std::to_string(Comm::world().size())},
                    {"provider", text(backend::provider().name(), " (", backend::provider().description(), ")")}};
   for (const auto& [key, value] : backend::device_facts()) j[key] = value;
   return j;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/comm.hpp"
 #include "core/registry.hpp"
 #include "core/types.hpp"
 
@@ -38,7 +39,8 @@ struct BenchOptions {
   bool quick = false;    // tiny sizes: shows that everything runs, measures nothing
 };
 
-/// Runs bodies and keeps what it measured.
+/// Runs bodies and keeps what it measured. On several ranks all of them run the same bodies at the same time, so that
+/// ceilings are what each gets of a shared machine; a rank's times are its own.
 class Bench {
  public:
   explicit Bench(BenchOptions options) : options_(std::move(options)) {}
@@ -60,6 +62,7 @@ class Bench {
  private:
   Measurement time(const std::string& name, const Work& work, const std::function<void()>& body);
   BenchOptions options_;
+  Comm comm_ = Comm::world();
   std::vector<Measurement> results_;
   double bandwidth_ = 0, flops_ = 0;  // best bytes and flops a second among the ceilings
 };

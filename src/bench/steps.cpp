@@ -34,6 +34,7 @@ DataSet made_up_data(const StepCase& c, Index count) {
 }
 
 void run_steps(Bench& bench) {
+  const Comm comm = Comm::world();
   for (const auto& [model, entry] : Models::of().all())
     for (const StepCase& c : entry.timed)
       for (const Index full : c.batches)
@@ -46,17 +47,17 @@ void run_steps(Bench& bench) {
           for (const auto& [key, value] : c.settings) config.set(key, value, "bench");
           config.set("optim.name", name, "bench");
           config.set("train.precision", backend::precision_name(), "bench");
-          config.set("data.global_batch", std::to_string(batch), "bench");
+          config.set("data.global_batch", std::to_string(batch * comm.size()), "bench");  // a rank's share is `batch`
           config.resolve();
           if (config.has("optim.ess")) config.set("optim.ess", "50000", "bench");
-          const DataSet data = made_up_data(c, 4 * batch);
+          const DataSet data = made_up_data(c, 4 * batch * comm.size());
           Layout layout;
           const Exec exec = backend::separate_exec();  // as in training
-          Trainer trainer(layout, config, data, exec);
+          Trainer trainer(layout, config, data, exec, comm);
           std::uint64_t step = 0;
-          bench.measure(label, {0, trainer.flops(), static_cast<double>(batch), "image", 0}, [&] {
+          bench.measure(label, {0, trainer.flops(), static_cast<double>(trainer.batch()), "image", 0}, [&] {
             ++step;
-            trainer.step(step, (step - 1) * static_cast<std::uint64_t>(batch), 1e-3, false);
+            trainer.step(step, (step - 1) * static_cast<std::uint64_t>(trainer.batch()), 1e-3, false);
           });
         }
 }

@@ -140,11 +140,16 @@ class Newton final : public Optimizer {
   }
 
   void collect(const Exec& exec, int sample, const Noise& noise, ConstVec weights, ConstVec gradient) override {
-    if (grad_.extent(0) == 0) {  // never with one sample a step: `finish` needs no running means
-      grad_ = Vec("varion::optim::gradient", hess_.extent(0));
-      curvature_ = Vec("varion::optim::curvature", hess_.extent(0));
-    }
+    collected();
     for (const GroupRange& g : layout_.groups()) collect_range(exec, sample, noise, g, weights, gradient);
+  }
+
+  std::vector<Vec> collected() override {
+    if (grad_.extent(0) == 0) {  // never with one sample and one slot a step: `finish` needs no running means
+      grad_ = long_vector("varion::optim::gradient", layout_.size());
+      curvature_ = long_vector("varion::optim::curvature", layout_.size());
+    }
+    return {grad_, curvature_};
   }
 
   void update(const Exec& exec, std::uint64_t step, double lr) override {

@@ -65,6 +65,9 @@ class Optimizer {
   /// Takes in the gradient of the mean loss at `weights`, which `perturb` wrote with this noise; samples come in
   /// order 0, 1, ... The gradient of the last sample stays untouched until `update`.
   virtual void collect(const Exec&, int sample, const Noise&, ConstVec weights, ConstVec gradient) = 0;
+  /// What `collect` has made of its samples, for `update`: means, which may be averaged over several slots in place. Empty
+  /// where that is the last gradient itself, which is then averaged before it is collected.
+  virtual std::vector<Vec> collected() { return {}; }
   /// One step on the samples collected. `step` counts from 1, `lr` is the schedule's value.
   virtual void update(const Exec&, std::uint64_t step, double lr) = 0;
 

@@ -33,12 +33,12 @@ const std::vector<float>* find(const io::PosteriorFile& f, const std::string& st
 }
 }  // namespace
 
-FirstSteps first_steps(Config config, Index steps) {
+FirstSteps first_steps(Config config, Index steps, const Comm& comm) {
   const DataSet data = load_data(config);
   resolve_ess(config, data);
   const Exec exec = backend::separate_exec();  // as in training
   Layout layout;
-  Trainer trainer(layout, config, data, exec);
+  Trainer trainer(layout, config, data, exec, comm);
   Optimizer& optimizer = trainer.optimizer();
   FirstSteps out;
   for (const StateVector& s : optimizer.state()) out.start[s.name] = to_host(s.data);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/comm.hpp"
 #include "core/options.hpp"
 #include "io/posterior_file.hpp"
 
@@ -17,8 +18,8 @@ struct FirstSteps {
   std::map<std::string, std::vector<float>> start;  // what each vector of `file` changed from
 };
 
-/// Trains `config` for `steps` steps at the constant rate optim.lr / 1000 under the provider in use.
-FirstSteps first_steps(Config config, Index steps);
+/// Trains `config` for `steps` steps at the constant rate optim.lr / 1000 under the provider in use. Collective.
+FirstSteps first_steps(Config config, Index steps, const Comm& comm = {});
 
 /// The configuration of a reference and its number of steps, with `changes` on top (data.path ...). Errors (65): the file
 /// is no reference.

@@ -41,9 +41,10 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
   graph.finish(train);
 }
 
-Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec)
+Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm)
     : data_(data),
       exec_(exec),
+      comm_(comm),
       net_(layout, config, data, config.integer("eval.batch"), false),
       plan_(net_.batch, false, 0) {}
 
@@ -56,6 +57,7 @@ std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
   replay.weights = weights;
   const auto host_y = Kokkos::create_mirror_view(replay.value(net_.output));
   for (Index first = 0; first < e.count; first += net_.batch) {
+    if (first / net_.batch % comm_.size() != comm_.rank()) continue;
     const Index count = std::min(net_.batch, e.count - first);
     plan_.in_order(exec_, first, e.count);
     plan_.gather(exec_, device, replay.value(net_.x));
@@ -64,6 +66,7 @@ std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
     exec_.fence();  // the host reads the outputs
     for (Index i = 0; i < count * width; ++i) out[static_cast<size_t>(first * width + i)] = host_y(i);
   }
+  comm_.sum(out);  // each number stands on one rank and is zero on the others
   return out;
 }
 
@@ -126,18 +129,47 @@ Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::
   return reduce(e, passes);
 }
 
-Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec)
+Index slots_of(const Config& config, const Comm& comm) {
+  const std::string value = config.text("parallel.slots");
+  if (value == "auto") return comm.size();
+  const auto slots = parse_real(value);
+  require(slots && *slots >= 1 && *slots <= 4096 && *slots == std::floor(*slots), Exit::config, "parallel.slots = '", value,
+          "' must be a whole number from 1 to 4096, or auto");
+  return static_cast<Index>(*slots);
+}
+
+namespace {
+/// Examples a slot. Errors (78).
+Index slot_batch(const Config& config, const DataSet& data, const Comm& comm, Index slots) {
+  const Index batch = std::min(config.integer("data.global_batch"), data.train.count);
+  require(slots % comm.size() == 0, Exit::config, "parallel.slots = ", slots, " is no multiple of the ", comm.size(), " ranks");
+  require(batch % slots == 0, Exit::config, "data.global_batch = ", batch, " is no multiple of parallel.slots = ", slots,
+          ": take ", std::max(batch / slots, Index(1)) * slots, " or ", (batch / slots + 1) * slots);
+  require((slots & (slots - 1)) == 0 || comm.size() == 1 || config.text("parallel.mode") == "fast", Exit::config,
+          "parallel.slots = ", slots, " is no power of two: sums over ranks are then only possible with parallel.mode=fast");
+  return batch / slots;
+}
+}  // namespace
+
+Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm)
     : exec_(exec),
+      comm_(comm),
       seed_(static_cast<std::uint64_t>(config.integer("run.seed"))),
+      slots_(slots_of(config, comm)),
+      fast_(config.text("parallel.mode") == "fast"),
       train_(exec, data.train),
-      net_(layout, config, data, std::min(config.integer("data.global_batch"), data.train.count), true),
+      net_(layout, config, data, slot_batch(config, data, comm, slots_), true),
       plan_(net_.batch, data.flip, data.crop_pad),
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(layout, config)),
       replay_(net_.graph, exec),
       records_(backend::Capture::supported() && config.text("train.capture") == "auto" && !net_.graph.draws()),
       clip_(config.real("optim.grad_clip")) {
-  steps_per_epoch_ = std::max<Index>(data.train.count / net_.batch, 1);
-  loss_ = Kokkos::View<double, Memory>("varion::train::loss");
+  own_slots_ = slots_ / comm.size();
+  first_slot_ = own_slots_ * comm.rank();
+  apart_ = slots_ > 1 && config.text("parallel.noise") == "per_slot" && !optimizer_->collected().empty();
+  sums_.resize(apart_ ? optimizer_->collected().size() : 1);
+  steps_per_epoch_ = std::max<Index>(data.train.count / batch(), 1);
+  loss_ = Kokkos::View<double*, Memory>("varion::train::loss", static_cast<size_t>(slots_));
   squares_ = Kokkos::View<double, Memory>("varion::train::squares");
   // The weights of a point estimate are its mean: no copy.
   weights_ = optimizer_->is_variational() ? long_vector("varion::train::weights", layout.size())
@@ -182,11 +214,22 @@ void clip_to_norm(const Exec& exec, Kokkos::View<const double, Memory> squares, 
              });
 }
 
-/// sum (+)= share times the one number in `value`.
-void add_share(const Exec& exec, ConstVec value, double share, bool add, Kokkos::View<double, Memory> sum) {
+/// sum[slot] (+)= share times the one number in `value`.
+void add_share(const Exec& exec, ConstVec value, double share, bool add, Index slot, Kokkos::View<double*, Memory> sum) {
   Kokkos::parallel_for(
-      "varion::train::loss", Range(exec, 0, 1),
-      KOKKOS_LAMBDA(const Index) { sum() = (add ? sum() : 0.0) + share * static_cast<double>(value(0)); });
+      "varion::train::loss", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
+        sum(slot) = (add ? sum(slot) : 0.0) + share * static_cast<double>(value(0));
+      });
+}
+
+/// v *= factor. 8 bytes per element.
+void scale(const Exec& exec, Real factor, Vec v) {
+  for_blocks("varion::train::scale", exec, 0, static_cast<Index>(v.extent(0)),
+             KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+               Real* const x = v.data() + base;
+               VARION_IVDEP
+               for (int i = lo; i < hi; ++i) x[i] *= factor;
+             });
 }
 
 void Trainer::fill_batch(std::uint64_t first) {
@@ -215,19 +258,68 @@ void Trainer::pass() {
   else queue_pass();
 }
 
+/// Gradient of a slot's mean loss at the weights in place, clipped, and its loss.
+void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int sample) {
+  const int samples = optimizer_->samples_per_step();
+  // With one slot a rank the batch of the last sample is still in place.
+  if (sample == 0 || own_slots_ > 1) fill_batch(first + static_cast<std::uint64_t>(slot * net_.batch));
+  replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot));
+  pass();
+  add_share(exec_, replay_.value(net_.loss), 1.0 / samples, sample > 0, slot, loss_);
+  if (clip_ > 0) {
+    sum_of_squares(exec_, gradient_, squares_);
+    clip_to_norm(exec_, squares_, clip_, gradient_);
+  }
+}
+
+/// out = the mean over all slots of what this rank's have added to `sums`.
+void Trainer::mean_over_slots(std::vector<SlotSum>& sums, const std::vector<Vec>& out) {
+  const Region region("reduce");
+  for (size_t k = 0; k < out.size(); ++k) {
+    if (own_slots_ > 1) Kokkos::deep_copy(exec_, out[k], sums[k].take(exec_));
+    if (fast_) comm_.sum(exec_, out[k]);
+    else comm_.tree_sum(exec_, out[k]);
+    scale(exec_, 1 / static_cast<Real>(slots_), out[k]);
+  }
+}
+
+/// gradient_ = the mean over all slots at the weights in place.
+void Trainer::mean_pass(std::uint64_t step, std::uint64_t first, int sample) {
+  for (Index slot = first_slot_; slot < first_slot_ + own_slots_; ++slot) {
+    slot_pass(step, first, slot, sample);
+    if (own_slots_ > 1) sums_[0].add(exec_, gradient_);
+  }
+  if (slots_ > 1) mean_over_slots(sums_, {gradient_});
+}
+
+/// The step where every slot has weight samples of its own.
+void Trainer::slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
+  const int samples = optimizer_->samples_per_step();
+  const std::vector<Vec> collected = optimizer_->collected();
+  for (Index slot = first_slot_; slot < first_slot_ + own_slots_; ++slot) {
+    for (int s = 0; s < samples; ++s) {
+      optimizer_->perturb(exec_, noise(step, s, slot), weights_);
+      slot_pass(step, first, slot, s);
+      optimizer_->collect(exec_, s, noise(step, s, slot), weights_, gradient_);
+    }
+    for (size_t k = 0; own_slots_ > 1 && k < collected.size(); ++k) sums_[k].add(exec_, collected[k]);
+  }
+  mean_over_slots(sums_, collected);
+  if (want_norm) sum_of_squares(exec_, collected[0], squares_);
+  optimizer_->update(exec_, step, lr);
+}
+
 void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
   const Region region("step");
+  if (apart_) return slots_apart(step, first, lr, want_norm);
   const int samples = optimizer_->samples_per_step();
-  fill_batch(first);
   for (int s = 0; s < samples; ++s) {
     // The last step has left the first sample's weights, unless the run begins here.
     if (s > 0 || perturbed_ != step) optimizer_->perturb(exec_, noise(step, s), weights_);
-    replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(s));
-    pass();
-    add_share(exec_, replay_.value(net_.loss), 1.0 / samples, s > 0, loss_);
-    if (clip_ > 0 || (want_norm && s + 1 == samples)) sum_of_squares(exec_, gradient_, squares_);
-    if (clip_ > 0) clip_to_norm(exec_, squares_, clip_, gradient_);
-    if (s + 1 < samples) {
+    mean_pass(step, first, s);
+    const bool last = s + 1 == samples;
+    if (last && want_norm && (clip_ <= 0 || slots_ > 1)) sum_of_squares(exec_, gradient_, squares_);
+    if (!last) {
       optimizer_->collect(exec_, s, noise(step, s), weights_, gradient_);
     } else {
       optimizer_->finish(exec_, s, noise(step, s), gradient_, step, lr, noise(step + 1, 0), weights_);
@@ -238,11 +330,15 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
 
 StepNews Trainer::news() {
   StepNews n;
-  using Host = Kokkos::View<double, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
-  Kokkos::deep_copy(exec_, Host(&n.loss), loss_);
-  Kokkos::deep_copy(exec_, Host(&n.gradient_norm), squares_);
+  std::vector<double> losses(static_cast<size_t>(slots_));
+  using HostScalar = Kokkos::View<double, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+  using HostVector = Kokkos::View<double*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+  Kokkos::deep_copy(exec_, HostVector(losses.data(), losses.size()), loss_);
+  Kokkos::deep_copy(exec_, HostScalar(&n.gradient_norm), squares_);
   n.report = optimizer_->take_report(exec_);  // waits
   n.gradient_norm = std::sqrt(n.gradient_norm);
+  comm_.sum(losses);  // each stands on one rank and is zero on the others
+  for (const double loss : losses) n.loss += loss / static_cast<double>(slots_);
   return n;
 }
 

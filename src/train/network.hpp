@@ -6,11 +6,13 @@
 #include <memory>
 
 #include "backends/capture.hpp"
+#include "comm/comm.hpp"
 #include "data/dataset.hpp"
 #include "models/model.hpp"
 #include "optim/optimizer.hpp"
 #include "posterior/metrics.hpp"
 #include "train/batch.hpp"
+#include "train/slot_sum.hpp"
 
 namespace varion {
 
@@ -28,10 +30,11 @@ Shape batched(Index n, const Shape& example);
 /// Outputs a model needs: classes, or mean (and raw sigma where the noise is not known).
 Index outputs_of(const DataSet& data);
 
-/// Evaluates weights on a set of examples, batch by batch, padding the last batch.
+/// Evaluates weights on a set of examples, batch by batch, padding the last batch. Ranks share the batches; every rank
+/// gets all results.
 class Evaluator {
  public:
-  Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec);
+  Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm = {});
   /// Metrics at one weight vector.
   Metrics at(const Examples& e, ConstVec weights);
   /// Metrics of the average over `samples` posterior draws (probabilities, not logits, are averaged).
@@ -47,6 +50,7 @@ class Evaluator {
   Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
   const DataSet& data_;
   Exec exec_;
+  Comm comm_;
   BatchGraph net_;
   BatchPlan plan_;
 };
@@ -61,24 +65,34 @@ struct StepNews {
   StepReport report;
 };
 
-/// The gradient-side: one training step at a time. Steps are queued; the host waits only in `news`.
+/// parallel.slots as a number. Errors (78): no positive number.
+Index slots_of(const Config& config, const Comm& comm);
+
+/// The gradient-side: one training step at a time. Steps are queued; on one rank the host waits only in `news`.
+///
+/// The global batch is cut into slots; every rank does a block of them, one after another. A slot has its own
+/// examples and, unless noise is shared, its own weight samples (paper, section 3.3: independent samples on every
+/// machine, averaged gradient and Hessian estimate). Slots are added in one fixed tree (SlotSum, Comm::tree_sum), so that
+/// the bits do not depend on the number of ranks.
 class Trainer {
  public:
-  Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec);
+  /// Collective. Errors (78): slots that ranks or batch do not fit.
+  Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm = {});
   Optimizer& optimizer() { return *optimizer_; }
   Index steps_per_epoch() const { return steps_per_epoch_; }
-  Index batch() const { return net_.batch; }
+  Index batch() const { return net_.batch * slots_; }
+  Index slots() const { return slots_; }
   /// Queues step `step` (from 1) at this rate on the examples from position `first` of the training order. The
   /// gradient's norm costs a pass over it: it is taken where `want_norm`, or where gradients are clipped.
   void step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm);
-  /// Waits for the steps queued, and reads and clears their counts.
+  /// Waits for the steps queued, and reads and clears their counts. Collective.
   StepNews news();
-  /// The standard normals of a step's sample.
-  Noise noise(std::uint64_t step, int sample) const {
-    return {RandomKey::make(seed_, Stream::train_noise, step, static_cast<std::uint64_t>(sample)), {}};
+  /// The standard normals of a step's sample in a slot.
+  Noise noise(std::uint64_t step, int sample, Index slot = 0) const {
+    return {RandomKey::make(seed_, Stream::train_noise, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot)), {}};
   }
-  /// Of the last step's last sample.
-  Vec gradient() const { return gradient_; }
+  /// Of the last step's last sample, the mean over slots.
+  Vec gradient() const { return apart_ ? optimizer_->collected()[0] : gradient_; }
   Index arena_words() const { return net_.graph.arena_words(); }
   /// Whether passes are launched as one recorded piece: not before the second.
   bool is_recorded() const { return recorded_.ready(); }
@@ -87,10 +101,18 @@ class Trainer {
 
  private:
   void fill_batch(std::uint64_t first);
+  void slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int sample);
+  void mean_pass(std::uint64_t step, std::uint64_t first, int sample);
+  void slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm);
+  void mean_over_slots(std::vector<SlotSum>& sums, const std::vector<Vec>& out);
   void pass();
   void queue_pass();
   Exec exec_;
+  Comm comm_;
   std::uint64_t seed_;
+  Index slots_, first_slot_, own_slots_;  // of all ranks; this rank's
+  bool apart_;                            // slots have weight samples of their own
+  bool fast_;                             // sums over ranks as MPI likes
   DeviceExamples train_;
   Index steps_per_epoch_;
   BatchGraph net_;
@@ -103,7 +125,9 @@ class Trainer {
   Vec weights_, gradient_;
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
   double clip_;
-  Kokkos::View<double, Memory> loss_, squares_;  // of the last step; of the last gradient that was asked for
+  std::vector<SlotSum> sums_;
+  Kokkos::View<double*, Memory> loss_;     // [slots] of the last step; those of other ranks are zero
+  Kokkos::View<double, Memory> squares_;   // of the last gradient that was asked for
 };
 
 }  // namespace varion

@@ -14,7 +14,11 @@
 #include "core/error.hpp"
 #include "core/suggest.hpp"
 #include "io/commit_file.hpp"
+#include "io/folder_lock.hpp"
 #include "optim/schedule.hpp"
+#include "train/job_time.hpp"
+#include "train/ranks.hpp"
+#include "train/watchdog.hpp"
 
 namespace varion {
 
@@ -81,10 +85,10 @@ Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const Da
 }
 
 namespace {
-std::string environment_json() {
+std::string environment_json(const std::vector<std::string>& ranks) {
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
-  const nlohmann::json env{{"version", VARION_VERSION},
+  nlohmann::json env{{"version", VARION_VERSION},
                            {"git", VARION_GIT},
                            {"compiler", VARION_COMPILER},
                            {"build", VARION_BUILD_TYPE},
@@ -93,6 +97,7 @@ std::string environment_json() {
                            {"host", host},
                            {"device", backend::devices()[0]},
                            {"provider", backend::provider().name()}};
+  if (!ranks.empty()) env["ranks"] = ranks;
   return env.dump(1) + "\n";
 }
 
@@ -107,9 +112,10 @@ std::vector<std::string> compare(const Config& now, const io::PosteriorFile& f, 
   for (const auto& [key, value] : before.values()) {
     const std::string section = key.substr(0, key.find('.'));
     const bool must = section == "model" || key == "run.seed" || key == "optim.name" || key == "data.name" ||
-                      key == "data.global_batch" || key == "data.train_size" || key == "data.val_size";
+                      key == "data.global_batch" || key == "data.train_size" || key == "data.val_size" ||
+                      key == "parallel.slots" || key == "parallel.noise";
     const bool free = section == "run" || section == "eval" || section == "log" || section == "checkpoint" ||
-                      key == "data.path" || key == "data.root" || key == "train.stop_after";
+                      key == "data.path" || key == "data.root" || key == "train.stop_after" || key == "parallel.share_devices";
     if (!now.has(key) || now.text(key) == value.text || (free && !must)) continue;
     require(!must, Exit::config, key, " = ", now.text(key), " (", now.values().at(key).source, "), but '", path,
             "' was trained with ", value.text, ": take another run.name, or run.resume=never run.overwrite=true");
@@ -126,13 +132,18 @@ std::string number(double v) {
 
 class Run {
  public:
-  Run(Config config, bool quiet)
-      : config_(std::move(config)),
-        folder_(run_directory(config_), quiet),
-        data_(load(config_)),
+  Run(Config config, bool quiet, const Comm& comm)
+      : comm_(comm),
+        config_(std::move(config)),
+        allowed_(seconds_allowed(config_)),
+        watchdog_(watchdog_limit(config_), comm.rank()),
+        folder_(run_directory(config_), quiet, comm.is_first()),
+        output_now_(folder_.dir(), "output_now"),
+        found_(find_checkpoint()),
+        data_(load(config_, comm)),
         schedule_(Schedules::of().find(config_.text("optim.schedule"))),
-        trainer_(layout_, config_, data_, exec_),
-        evaluator_(layout_, config_, data_, exec_),
+        trainer_(layout_, config_, data_, exec_, comm),
+        evaluator_(layout_, config_, data_, exec_, comm),
         optimizer_(trainer_.optimizer()) {
     const Index epoch = trainer_.steps_per_epoch();
     total_ = config_.integer("train.steps");
@@ -142,6 +153,7 @@ class Run {
     log_every_ = interval(config_, "log.every", epoch, false);
     stats_every_ = interval(config_, "log.hess_stats_every", epoch, false);
     warmup_ = interval(config_, "optim.warmup", epoch, false).steps;
+    evaluator_.between_passes = [this] { watchdog_.beat(Phase::evaluate, at_.step); };
   }
 
   RunOutcome execute() {
@@ -159,40 +171,75 @@ class Run {
   }
 
  private:
-  static DataSet load(Config& config) {
+  /// The run's newest valid checkpoint, read by the first rank.
+  struct Found {
+    std::string path;  // empty: none
+    io::PosteriorFile file;
+    std::vector<std::string> refused;
+    bool holds_run = false;  // there are files
+  };
+
+  Found find_checkpoint() {
+    Found found;
+    std::string bytes;
+    if (comm_.is_first()) {
+      for (const std::string& dir : {folder_.checkpoints(), folder_.dir()})
+        for (const std::string& name : io::list_files(dir)) found.holds_run = found.holds_run || name[0] != '.';
+      if (config_.text("run.resume") != "never") found.path = io::newest_checkpoint(folder_.checkpoints(), found.refused);
+      if (!found.path.empty() && comm_.size() > 1) bytes = io::read_file(found.path, ~size_t(0));
+    }
+    found.path = comm_.from_first(found.path);
+    if (!found.path.empty())
+      found.file = comm_.size() > 1 ? io::decode_posterior(comm_.from_first(std::move(bytes)), found.path)
+                                    : io::load_posterior(found.path);
+    // The number of slots belongs to the run, not to the ranks that happen to continue it.
+    if (config_.text("parallel.slots") == "auto" && !found.path.empty()) {
+      Config before;
+      before.read_text(found.file.model.at("config_ini"), found.path + ":config_ini");
+      if (before.has("parallel.slots")) config_.set("parallel.slots", before.text("parallel.slots"), found.path);
+    }
+    config_.set("parallel.slots", std::to_string(slots_of(config_, comm_)), config_.values().at("parallel.slots").source);
+    return found;
+  }
+
+  static DataSet load(Config& config, const Comm& comm) {
     DataSet data = load_data(config);
     resolve_ess(config, data);
+    require_alike(comm, {{"program", text(VARION_VERSION, " ", VARION_GIT, " ", VARION_COMPILER, " ", VARION_BUILD_FLAGS)},
+                         {"provider", backend::provider().name()},
+                         {"configuration", config.ini(false)},
+                         {"data set (its digest differs)", std::to_string(data.digest)}});
     return data;
   }
 
   Index now() const { return static_cast<Index>(at_.step); }
   bool is_finished() const {
     const auto files = io::list_files(folder_.dir());
-    return now() >= total_ && std::count(files.begin(), files.end(), "DONE") > 0;
+    const bool done = comm_.is_first() && std::count(files.begin(), files.end(), "DONE") > 0;
+    return comm_.any(done) != 0 && now() >= total_;
   }
 
   /// Takes up the newest valid checkpoint, if any. True when the run had finished before.
   bool begin() {
-    const std::string resume = config_.text("run.resume"), dir = folder_.dir();
-    const auto present = io::list_files(dir);
-    const bool holds_run = !io::list_files(folder_.checkpoints()).empty() || !present.empty();
-    if (resume == "never" && holds_run) {
+    const std::string resume = config_.text("run.resume"), dir = folder_.dir(), newest = found_.path;
+    const std::vector<std::string>& refused = found_.refused;
+    if (resume == "never" && found_.holds_run) {
       require(config_.flag("run.overwrite"), Exit::cant_create, "'", dir,
               "' already holds a run: take another run.name, or run.overwrite=true");
       for (const char* f : {"DONE", "final.h5", "best.h5", "metrics.csv"}) io::remove_file(dir + "/" + f);
       io::prune_checkpoints(folder_.checkpoints(), 0);
     }
-    std::vector<std::string> refused;
-    const std::string newest = resume == "never" ? "" : io::newest_checkpoint(folder_.checkpoints(), refused);
-    require(resume != "must" || !newest.empty(), Exit::no_input, "run.resume = must, but '",
-            folder_.checkpoints(), "' has no valid checkpoint", refused.empty() ? "" : ": " + refused[0]);
-    require(!newest.empty() || refused.empty(), Exit::data, "no checkpoint of '", dir, "' is valid: ",
-            refused.empty() ? "" : refused[0], "; run.resume=never run.overwrite=true starts afresh");
+    if (comm_.is_first()) {
+      require(resume != "must" || !newest.empty(), Exit::no_input, "run.resume = must, but '",
+              folder_.checkpoints(), "' has no valid checkpoint", refused.empty() ? "" : ": " + refused[0]);
+      require(!newest.empty() || refused.empty(), Exit::data, "no checkpoint of '", dir, "' is valid: ",
+              refused.empty() ? "" : refused[0], "; run.resume=never run.overwrite=true starts afresh");
+    }
     std::vector<std::string> notes;
     if (newest.empty()) {
       folder_.start();
     } else {
-      const io::PosteriorFile f = io::load_posterior(newest);
+      const io::PosteriorFile& f = found_.file;
       notes = compare(config_, f, newest);
       from_file(f, newest, layout_, optimizer_, data_);
       at_ = position_of(f, newest);
@@ -200,12 +247,18 @@ class Run {
       if (uuid != f.root.end()) at_.parent_uuid = uuid->second;
       if (is_finished()) return true;
       folder_.resume(at_.records, at_.step);
-      io::remove_file(dir + "/DONE");
+      if (comm_.is_first()) io::remove_file(dir + "/DONE");
+      found_.file = {};
     }
     for (const std::string& why : refused) folder_.say("skipped: " + why);
-    environment_ = environment_json();
-    io::commit_file(dir, "config.ini", config_.ini(false));
-    io::commit_file(dir, "env.json", environment_);
+    if (comm_.is_first()) look_at_storage();
+    const std::vector<std::string> map = comm_.size() > 1 ? rank_map(comm_, config_.flag("parallel.share_devices"))
+                                                          : std::vector<std::string>();
+    environment_ = environment_json(map);
+    if (comm_.is_first()) {
+      io::commit_file(dir, "config.ini", config_.ini(false));
+      io::commit_file(dir, "env.json", environment_);
+    }
     folder_.status("running", at_.step, Exit::ok, {});
     folder_.say(text("varion ", VARION_VERSION, " ", VARION_GIT, ", ", backend::devices()[0], ", ",
                      backend::provider().description()));
@@ -214,10 +267,25 @@ class Run {
                      trainer_.arena_words() * 4 / 1000, " kB of activations; ", data_.name, ": ", data_.train.count,
                      " examples; ", optimizer_.name(), ", lr ", config_.text("optim.lr"),
                      optimizer_.is_variational() ? ", ess " + config_.text("optim.ess") : "", "; ", total_,
-                     " steps of ", trainer_.batch()));
+                     " steps of ", trainer_.batch(),
+                     trainer_.slots() > 1 ? text(" in ", trainer_.slots(), " slots on ", comm_.size(), " ranks, ",
+                                                 config_.text("parallel.mode"))
+                                          : ""));
+    for (const std::string& line : map) folder_.say(line);
     if (at_.step > 0) folder_.say(text("continuing from ", newest, " at step ", at_.step));
     for (const std::string& note : notes) folder_.say("note: " + note);
     return false;
+  }
+
+  /// What can be known before the first step. Errors: 73, 74.
+  void look_at_storage() {
+    if (!folder_.lock_note().empty()) folder_.say("note: " + folder_.lock_note());
+    io::probe_folder(folder_.checkpoints());
+    const auto size = static_cast<double>(layout_.size()) * 4 * static_cast<double>(optimizer_.state().size());
+    const double needed = size * static_cast<double>(config_.integer("checkpoint.keep") + 3);  // best, final, one being written
+    const auto free = static_cast<double>(io::free_space(folder_.dir()));
+    if (free < needed)
+      folder_.say(text("note: ", free / 1e6, " MB are free in ", folder_.dir(), ", checkpoints may take ", needed / 1e6, " MB"));
   }
 
   RunOutcome finished_before() {
@@ -240,6 +308,9 @@ class Run {
   }
 
   void save() {
+    watchdog_.beat(Phase::save, at_.step);
+    const Clock::time_point begin = saved_ = Clock::now();
+    if (!comm_.is_first()) return;
     folder_.sync();  // the checkpoint names these records: they reach the disk first
     char name[40];
     std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
@@ -247,6 +318,23 @@ class Run {
     io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
     folder_.write_csv();
     saved_ = Clock::now();
+    slowest_save_ = std::max(slowest_save_, seconds_since(begin));
+  }
+
+  /// Whether what is left of the time is needed to save: three times what that has taken so far, and a step.
+  bool out_of_time() const {
+    return allowed_ && *allowed_ - seconds_since(started_) < 3 * slowest_save_ + std::max(2.0, 2 * slowest_step_);
+  }
+
+  /// What ranks must do together though each sees it by itself: bit 0 stop, bit 1 save.
+  std::uint64_t agree() {
+    std::uint64_t bits = stop_requested != 0 ? 1 : 0;
+    if (comm_.is_first()) {
+      if (out_of_time()) bits |= 1;
+      if (save_every_.seconds > 0 && seconds_since(saved_) >= save_every_.seconds) bits |= 2;
+      if (output_now_.arrived()) bits |= 2;
+    }
+    return comm_.any(bits);
   }
 
   /// Queues one optimizer step.
@@ -343,6 +431,7 @@ class Run {
     const bool up = what == "acc" || what == "top5" || what == "auroc";
     if (!at_.best.empty() && (up ? value <= *parse_real(at_.best) : value >= *parse_real(at_.best))) return;
     at_.best = shortest(value);
+    if (!comm_.is_first()) return;
     io::PosteriorFile f = file();
     f.root["kind"] = "posterior";
     io::save_posterior(folder_.dir(), "best.h5", f);
@@ -350,23 +439,28 @@ class Run {
 
   RunOutcome loop() {
     const Index stop_after = config_.integer("train.stop_after");
-    saved_ = Clock::now();
+    saved_ = stepped_ = Clock::now();
     while (now() < total_) {
       const Index next = now() + 1;
       const bool last = next == total_, logs = log_every_.due(next) || last;
       step(logs);
       const bool statistics = stats_every_.due(next) || last, evaluates = evaluate_every_.due(next) && !last;
-      const bool stops = !last && (stop_requested != 0 || next == stop_after);
-      const bool saves = !last && (save_every_.due(next) ||
-                                   (save_every_.seconds > 0 && seconds_since(saved_) >= save_every_.seconds));
+      const Clock::time_point queued = Clock::now();
+      watchdog_.beat(Phase::step, at_.step);
+      const std::uint64_t agreed = agree();
+      const bool stops = !last && ((agreed & 1) != 0 || next == stop_after);
+      const bool saves = !last && (save_every_.due(next) || (agreed & 2) != 0);
       if (logs || statistics || evaluates || stops || saves) read_news();
+      slowest_step_ = std::max(slowest_step_, seconds_since(stepped_));
+      stepped_ = queued;
       if (logs) log();
       if (statistics) log_statistics();
       if (evaluates) evaluate();
       if (stops) {
         save();
         folder_.status("interrupted", at_.step, Exit::stopped, {});
-        folder_.say(text("stopped at step ", at_.step, " with a complete checkpoint; the same command continues"));
+        folder_.say(text("stopped at step ", at_.step, out_of_time() ? ", before the time was over," : "",
+                         " with a complete checkpoint; the same command continues"));
         return {Exit::stopped, {}};
       }
       if (saves) save();
@@ -378,7 +472,10 @@ class Run {
     // Saved first: evaluating may take long, and a run killed there has nothing to train again.
     save();
     RunOutcome outcome;
-    evaluator_.between_passes = [] { require(stop_requested == 0, Exit::stopped, "stopped"); };
+    evaluator_.between_passes = [this] {
+      watchdog_.beat(Phase::evaluate, at_.step);
+      require((agree() & 1) == 0, Exit::stopped, "stopped");
+    };
     try {
       outcome.metrics = final_metrics(evaluator_, optimizer_, data_, config_);
     } catch (const Error& e) {
@@ -399,6 +496,7 @@ class Run {
                                             ? " Hessian updates refused: they would have made the precision non-positive"
                                             : " Hessian entries held at the float32 floor"));
     folder_.record(row);
+    if (!comm_.is_first()) return outcome;
     io::PosteriorFile f = file();
     f.root["kind"] = "posterior";
     io::save_posterior(folder_.dir(), "final.h5", f);
@@ -408,8 +506,14 @@ class Run {
     return outcome;
   }
 
+  const Clock::time_point started_ = Clock::now();
+  Comm comm_;
   Config config_;
+  std::optional<double> allowed_;  // seconds from `started_`
+  Watchdog watchdog_;
   RunFolder folder_;
+  Request output_now_;
+  Found found_;
   DataSet data_;
   const Schedule& schedule_;
   Exec exec_ = backend::separate_exec();  // its work can be recorded
@@ -421,12 +525,12 @@ class Run {
   std::string environment_, health_;
   Index total_ = 0, warmup_ = 0, timed_ = 0, unread_ = 0;
   Interval evaluate_every_, save_every_, log_every_, stats_every_;
-  double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0;
-  Clock::time_point saved_{}, told_{}, began_{};
+  double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_save_ = 0, slowest_step_ = 0;
+  Clock::time_point saved_{}, told_{}, began_{}, stepped_{};
   bool told_once_ = false;
 };
 }  // namespace
 
-RunOutcome train_run(Config config, bool quiet) { return Run(std::move(config), quiet).execute(); }
+RunOutcome train_run(Config config, bool quiet, const Comm& comm) { return Run(std::move(config), quiet, comm).execute(); }
 
 }  // namespace varion

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "comm/comm.hpp"
 #include "core/options.hpp"
 #include "posterior/metrics.hpp"
 #include "train/checkpoint.hpp"
@@ -15,8 +16,9 @@ struct RunOutcome {
   Metrics metrics;  // "test/nll", "mean/nll", "ood/auroc", "seconds_per_step" ...
 };
 
-/// Trains the resolved configuration in its directory. Errors as Error; stopping early is an outcome.
-RunOutcome train_run(Config config, bool quiet);
+/// Trains the resolved configuration in its directory. Collective; only the first rank writes. Errors as Error; stopping
+/// early is an outcome.
+RunOutcome train_run(Config config, bool quiet, const Comm& comm = {});
 
 /// The directory with {name} replaced. Errors (78): a name outside [A-Za-z0-9._-].
 std::string run_directory(const Config& config);

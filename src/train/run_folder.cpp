@@ -21,18 +21,22 @@ std::vector<nlohmann::json> parse_rows(const std::string& records) {
 }
 }  // namespace
 
-RunFolder::RunFolder(std::string dir, bool quiet) : dir_(std::move(dir)), quiet_(quiet) {
+RunFolder::RunFolder(std::string dir, bool quiet, bool writes) : dir_(std::move(dir)), quiet_(quiet), writes_(writes) {
+  if (!writes_) return;
   io::make_folder(dir_ + "/checkpoints");
+  lock_ = std::make_unique<io::FolderLock>(dir_);
   io::remove_leftovers(dir_);
   io::remove_leftovers(checkpoints());
 }
 
 void RunFolder::start() {
+  if (!writes_) return;
   io::commit_file(dir_, "metrics.jsonl", "");
   io::commit_file(dir_, "log.txt", "");
 }
 
 void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
+  if (!writes_) return;
   std::string found;
   bool gone = false;
   try {
@@ -54,6 +58,7 @@ void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
 RecordMark RunFolder::mark() const { return {records_.size(), io::sha256(records_.data(), records_.size())}; }
 
 void RunFolder::say(const std::string& line) {
+  if (!writes_) return;
   io::append_file(dir_, "log.txt", line + "\n");
   if (quiet_) return;
   std::printf("%s\n", line.c_str());
@@ -61,15 +66,19 @@ void RunFolder::say(const std::string& line) {
 }
 
 void RunFolder::record(const nlohmann::json& row) {
+  if (!writes_) return;
   const std::string line = row.dump() + "\n";
   io::append_file(dir_, "metrics.jsonl", line);
   records_ += line;
   rows_.push_back(row);
 }
 
-void RunFolder::sync() const { io::sync_file(dir_ + "/metrics.jsonl"); }
+void RunFolder::sync() const {
+  if (writes_) io::sync_file(dir_ + "/metrics.jsonl");
+}
 
 void RunFolder::write_csv() const {
+  if (!writes_) return;
   std::vector<std::string> keys;
   for (const auto& row : rows_)
     for (const auto& [key, value] : row.items())
@@ -84,6 +93,7 @@ void RunFolder::write_csv() const {
 }
 
 void RunFolder::status(const std::string& state, std::uint64_t step, Exit code, const Metrics& metrics) const {
+  if (!writes_) return;
   nlohmann::json j{{"state", state}, {"step", step}, {"exit_code", static_cast<int>(code)}};
   for (const auto& [k, v] : metrics) j["metrics"][k] = v;
   io::commit_file(dir_, "status.json", j.dump(1) + "\n");

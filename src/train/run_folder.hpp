@@ -2,11 +2,13 @@
 // half-written is cut back to what the checkpoint knows when the run continues.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "core/error.hpp"
+#include "io/folder_lock.hpp"
 #include "posterior/metrics.hpp"
 
 namespace varion {
@@ -19,9 +21,11 @@ struct RecordMark {
 
 class RunFolder {
  public:
-  /// Creates the folder where needed. Errors: 73.
-  RunFolder(std::string dir, bool quiet);
+  /// Creates the folder where needed and locks it. Errors: 73, also where another run writes there. Where it does not write (on ranks after the first), it does nothing.
+  RunFolder(std::string dir, bool quiet, bool writes = true);
 
+  /// Empty, or why the folder could not be locked.
+  std::string lock_note() const { return lock_ ? lock_->note() : ""; }
   const std::string& dir() const { return dir_; }
   std::string checkpoints() const { return dir_ + "/checkpoints"; }
 
@@ -46,7 +50,8 @@ class RunFolder {
  private:
   std::string dir_, records_;
   std::vector<nlohmann::json> rows_;
-  bool quiet_;
+  bool quiet_, writes_;
+  std::unique_ptr<io::FolderLock> lock_;  // one writer
 };
 
 }  // namespace varion

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "backends/backend.hpp"
+#include "comm/comm.hpp"
 
 int main(int argc, char** argv) {
   const std::string missing = varion::backend::missing_device();
@@ -13,6 +14,7 @@ int main(int argc, char** argv) {
     std::printf("[skipped] %s\n", missing.c_str());
     return 69;
   }
+  const varion::MpiSession session;  // where mpirun started the tests
   const Kokkos::ScopeGuard guard;
   return Catch::Session().run(argc, argv);
 }

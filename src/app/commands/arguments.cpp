@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "app/command.hpp"
+#include "comm/comm.hpp"
 #include "core/error.hpp"
 
 namespace varion {
@@ -60,7 +61,8 @@ Config make_config(const Arguments& a) {
   for (const std::string& file : a.words) c.read_file(file);
   c.read_environment();
   for (const auto& [k, v] : a.settings) c.set(k, v, "command line");
-  for (const std::string& note : c.resolve()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  for (const std::string& note : c.resolve())
+    if (MpiSession::rank() == 0) std::fprintf(stderr, "note: %s\n", note.c_str());
   return c;
 }
 

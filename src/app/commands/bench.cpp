@@ -32,12 +32,14 @@ int bench_command(const std::vector<std::string>& words) {
   const std::string precision = a.flag("precision", "fp32");
   require(precision == "fp32" || precision == "tf32", Exit::usage, "--precision must be fp32 or tf32");
   backend::use_precision(precision, "--precision");
+  const bool speaks = Comm::world().is_first();
   const nlohmann::json machine = bench_machine();
   for (const auto& [key, value] : machine.items())
-    std::printf("%-10s %s\n", key.c_str(), value.get<std::string>().c_str());
-  std::printf("%s\n", bench_header().c_str());
+    if (speaks) std::printf("%-10s %s\n", key.c_str(), value.get<std::string>().c_str());
+  if (speaks) std::printf("%s\n", bench_header().c_str());
   Bench bench(options);
-  bench.told = [](const Measurement& m) {
+  bench.told = [speaks](const Measurement& m) {
+    if (!speaks) return;
     std::printf("%s\n", bench_line(m).c_str());
     std::fflush(stdout);
   };
@@ -48,7 +50,7 @@ int bench_command(const std::vector<std::string>& words) {
     require(found, Exit::usage, "no benchmark's name contains '", part, "'; `varion bench` runs all");
   }
   const std::filesystem::path json = a.flag("json", "");
-  if (!json.empty())
+  if (!json.empty() && speaks)
     io::commit_file(json.has_parent_path() ? json.parent_path().string() : ".", json.filename().string(),
                     bench_json(bench).dump(1) + "\n");
   return 0;
@@ -58,7 +60,7 @@ namespace {
 const bool registered = Commands::of().add(
     "bench", {"time kernels and training steps against this machine's ceilings",
               "bench [PART_OF_NAME ...] [--json=FILE] [--repeats=9] [--seconds=0.1] [--quick=yes] [--precision=fp32|tf32] | compare A.json B.json",
-              true, bench_command});
+              true, bench_command, true});
 }  // namespace
 
 }  // namespace varion

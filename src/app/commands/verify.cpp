@@ -3,12 +3,14 @@
 
 #include "app/command.hpp"
 #include "backends/backend.hpp"
+#include "comm/comm.hpp"
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
 #include "ops/gradient_check.hpp"
 #include "optim/trace.hpp"
 #include "train/backend_check.hpp"
 #include "train/model_check.hpp"
+#include "train/network.hpp"
 #include "train/resume_check.hpp"
 
 namespace varion {
@@ -16,6 +18,7 @@ namespace varion {
 namespace {
 const char* const kUsage =
     "verify gradients | optimizer --trace=FILE.json | resume [FILE.ini] [key=value ...] [--steps=20] | "
+    "ranks [FILE.ini] [key=value ...] [--steps=10] (under mpirun) | "
     "backend [FILE.ini] [key=value ...] [--steps=10] [--provider=portable | --record=FILE.h5 | --against=FILE.h5]";
 
 Index steps_of(const Arguments& a, const char* fallback) {
@@ -49,6 +52,35 @@ bool print_differences(const std::vector<BackendDifference>& all) {
   std::printf("\n%-32s", "tolerance");
   for (const BackendDifference& c : columns) std::printf(" %9.1e %5s", c.tolerance, "");
   std::printf("\n");
+  return ok;
+}
+
+/// The first steps on 1, 2, 4 ... of the ranks that mpirun started, all with the same slots: the same bits?
+bool verify_ranks(const Arguments& a) {
+  const Comm world = Comm::world();
+  require(world.size() > 1, Exit::usage, "verify ranks compares numbers of ranks: start it with mpirun -n 4");
+  Config config = make_config(a);
+  const Index steps = steps_of(a, "10"), slots = slots_of(config, world);
+  config.set("parallel.slots", std::to_string(slots), "verify ranks");
+  std::string first;
+  bool ok = true;
+  for (int ranks = 1; ranks <= world.size(); ++ranks) {
+    if (world.size() % ranks != 0 || slots % ranks != 0) continue;
+    const FirstSteps s = first_steps(config, steps, world.block(ranks));
+    std::string bytes(reinterpret_cast<const char*>(s.file.mean.data()), s.file.mean.size() * sizeof(float));
+    for (const auto& [name, flat] : s.file.states)
+      bytes.append(reinterpret_cast<const char*>(flat.data()), flat.size() * sizeof(float));
+    bool same = true;
+    const std::string digest = io::sha256(bytes.data(), bytes.size());
+    if (first.empty()) first = digest;
+    for (const std::string& other : world.gather(digest)) same = same && other == first;
+    if (world.is_first())
+      std::printf("%4d ranks  %s  %s\n", ranks, digest.substr(0, 16).c_str(), same ? "ok" : "WRONG");
+    ok = ok && same;
+  }
+  if (world.is_first())
+    std::printf("%ld steps of %s with %s, %ld slots\n", static_cast<long>(steps), config.text("model.name").c_str(),
+                config.text("optim.name").c_str(), static_cast<long>(slots));
   return ok;
 }
 
@@ -94,6 +126,7 @@ bool verify_backend(const Arguments& a) {
 int verify_command(const std::vector<std::string>& words) {
   const Arguments a = parse_arguments(words, {"trace", "steps", "provider", "record", "against"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
+  require(verb == "ranks" || Comm::world().size() == 1, Exit::usage, "verify ", verb, " runs on one rank");
   bool ok = true;
   if (verb == "gradients") {
     std::vector<GradientResult> all = check_op_gradients();
@@ -114,6 +147,8 @@ int verify_command(const std::vector<std::string>& words) {
     ok = resumes_exactly(config, steps);
     std::printf("%s with %s: stopped after %ld of %ld steps and resumed: %s\n", config.text("model.name").c_str(),
                 config.text("optim.name").c_str(), static_cast<long>(steps / 2), static_cast<long>(steps), ok ? "the same bits, ok" : "WRONG");
+  } else if (verb == "ranks") {
+    ok = verify_ranks(behind_verb(a));
   } else if (verb == "backend") {
     ok = verify_backend(behind_verb(a));
   } else {
@@ -124,7 +159,7 @@ int verify_command(const std::vector<std::string>& words) {
 
 namespace {
 const bool registered = Commands::of().add(
-    "verify", {"check the program itself", kUsage, true, verify_command});
+    "verify", {"check the program itself", kUsage, true, verify_command, true});
 }  // namespace
 
 }  // namespace varion

@@ -1,0 +1,69 @@
+"""What the fault campaigns share: the program, its environment, digests of finished runs, tables of results."""
+import hashlib, json, os, shutil, subprocess, sys
+
+try:
+    import h5py
+except ImportError:
+    print("[skipped] python3-h5py is not installed")
+    sys.exit(77)
+
+VARION = os.environ["VARION_BIN"]
+TIER = os.environ.get("VARION_TIER", "C")  # C with every change, N nightly, R for a release
+environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none", OMPI_MCA_mpi_yield_when_idle="1")
+
+
+def count(change, nightly, release):
+    return {"C": change, "N": nightly, "R": release}[TIER]
+
+
+def workplace(name):
+    work = os.path.abspath(name)
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    return work
+
+
+def needs(*programs):
+    for program in programs:
+        if not shutil.which(program):
+            print(f"[skipped] no {program}")
+            sys.exit(77)
+
+
+def digest(folder):
+    """Of every vector of final.h5 and every record without the time it took."""
+    h = hashlib.sha256()
+    with h5py.File(f"{folder}/final.h5", "r") as f:
+        names = []
+        f.visititems(lambda n, d: names.append(n) if isinstance(d, h5py.Dataset) and n.split("/")[0] in ("params", "optim") else None)
+        assert names
+        for n in sorted(names):
+            h.update(n.encode() + f[n][()].tobytes())
+    for line in open(f"{folder}/metrics.jsonl"):
+        row = json.loads(line)
+        row.pop("seconds_per_step", None)
+        h.update(json.dumps(row, sort_keys=True).encode())
+    return h.hexdigest()
+
+
+def processes(word):
+    """Running varion processes whose command line holds this word."""
+    out = []
+    for d in os.listdir("/proc"):
+        try:
+            line = open(f"/proc/{d}/cmdline", "rb").read().split(b"\0") if d.isdigit() else []
+            state = open(f"/proc/{d}/stat").read().rsplit(")", 1)[1].split()[0] if line else "Z"
+        except OSError:
+            continue
+        if line and line[0] == VARION.encode() and word.encode() in line and state != "Z":
+            out.append(int(d))
+    return sorted(out)
+
+
+def table(title, rows):
+    """name, tried, failed."""
+    print(title)
+    for name, tried, failed in rows:
+        print(f"  {name:44} {tried:7} tried  {failed:5} failed")
+    sys.exit(1 if any(failed for _, _, failed in rows) else 0)
