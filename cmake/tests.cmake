@@ -18,6 +18,9 @@ set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_SOURCE_DIR=${CMAKE_SOUR
 # mpirun refuses root and more ranks than cores unless told otherwise.
 list(APPEND environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
   OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1)
+if(VARION_SANITIZE MATCHES address)
+  list(APPEND environment "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp:print_suppressions=0")
+endif()
 file(GLOB kinds CONFIGURE_DEPENDS LIST_DIRECTORIES true ${CMAKE_SOURCE_DIR}/tests/*)
 foreach(folder ${kinds})
   get_filename_component(kind ${folder} NAME)

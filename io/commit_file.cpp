@@ -37,12 +37,15 @@ class Descriptor {
   int fd_;
 };
 
+constexpr int kPatience = 1000;  // calls that a signal may interrupt one after another
+
 /// True when all bytes reached the kernel; errno tells otherwise.
 bool write_all(int fd, const std::string& bytes) {
   size_t done = 0;
+  int interrupted = 0;
   while (done < bytes.size()) {
     const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EINTR && ++interrupted < kPatience) continue;
     if (n <= 0) return false;
     done += static_cast<size_t>(n);
   }
@@ -115,9 +118,10 @@ std::string read_file(const std::string& path, size_t limit) {
   require(fd.get() >= 0, Exit::no_input, "cannot open '", path, "': ", std::strerror(errno));
   std::string bytes(size, '\0');
   size_t done = 0;
+  int interrupted = 0;
   while (done < size) {
     const ssize_t n = ::read(fd.get(), bytes.data() + done, size - done);
-    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EINTR && ++interrupted < kPatience) continue;
     require(n >= 0, Exit::io, "cannot read '", path, "' at byte ", done, ": ", std::strerror(errno));
     require(n > 0, Exit::data, "'", path, "' ended at byte ", done, " of ", size, " while being read");
     done += static_cast<size_t>(n);

@@ -20,6 +20,7 @@ FolderLock::FolderLock(const std::string& dir) {
   require(fd_ >= 0, Exit::cant_create, "cannot create '", path, "': ", std::strerror(errno));
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;
+    ::usleep(200000);  // who has just taken it is still writing its name
     char holder[512] = "";
     const ssize_t n = ::pread(fd_, holder, sizeof holder - 1, 0);
     ::close(fd_);

@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages="g++ cmake ninja-build ccache libhdf5-openmpi-dev libopenmpi-dev openmpi-bin
+packages="g++ cmake ninja-build ccache strace libhdf5-openmpi-dev libopenmpi-dev openmpi-bin
   libboost-program-options-dev catch2 libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev zlib1g-dev libssl-dev
   python3-h5py hdf5-tools xz-utils dpkg-dev ca-certificates"
 version=3.4.01

@@ -41,7 +41,8 @@ void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
   bool gone = false;
   try {
     found = io::read_file(dir_ + "/metrics.jsonl", size_t(1) << 30);
-  } catch (const Error&) {
+  } catch (const Error& e) {
+    if (e.code() != Exit::no_input) throw;  // what cannot be read now must not be taken for lost
     gone = true;  // handled as another content below
   }
   const bool same = found.size() >= mark.bytes && io::sha256(found.data(), mark.bytes) == mark.sha256;
