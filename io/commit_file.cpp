@@ -109,13 +109,17 @@ void remove_leftovers(const std::string& dir) {
 
 std::string read_file(const std::string& path, size_t limit) {
   struct stat info {};
-  require(::stat(path.c_str(), &info) == 0, Exit::no_input, "cannot open '", path,
-          "': ", std::strerror(errno));
+  const auto refuse = [&] {
+    const int error = errno;
+    const bool absent = error == ENOENT || error == ENOTDIR || error == EACCES;
+    fail(absent ? Exit::no_input : Exit::io, "cannot open '", path, "': ", std::strerror(error));
+  };
+  if (::stat(path.c_str(), &info) != 0) refuse();
   require(S_ISREG(info.st_mode), Exit::data, "'", path, "' is not a regular file");
   const auto size = static_cast<size_t>(info.st_size);
   require(size <= limit, Exit::data, "'", path, "' has ", size, " bytes, more than the limit of ", limit);
   Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  require(fd.get() >= 0, Exit::no_input, "cannot open '", path, "': ", std::strerror(errno));
+  if (fd.get() < 0) refuse();
   std::string bytes(size, '\0');
   size_t done = 0;
   int interrupted = 0;

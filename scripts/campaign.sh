@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
-# Fault campaigns of tests/faults, larger than with every change: scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end]...
+# Campaigns larger than with every change, those of tests/faults and a stop after every step of a run:
+#   scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|exact]...
 # N takes about an hour on 2 cores, R a day. Prints a table each; ends with 1 where anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in
   N|R) export VARION_TIER=$1; shift ;;
-  *) echo "use: scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end]..." >&2; exit 64 ;;
+  *) echo "use: scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|exact]..." >&2; exit 64 ;;
 esac
-[ $# -gt 0 ] || set -- kills saves space starts ranks_end
-scripts/build.sh openmp varion
+[ $# -gt 0 ] || set -- kills saves space starts ranks_end exact
+scripts/build.sh openmp varion test_restart
 export VARION_BIN=$PWD/build/openmp/varion OMP_NUM_THREADS=1
 mkdir -p build/campaign
+python=/usr/bin/python3  # Debian's has h5py
+[ -x $python ] || python=python3
 status=0
 for name in "$@"; do
+  if [ "$name" = exact ]; then
+    (cd build/campaign && ../openmp/test_restart -# "[#exact]") || status=1
+    continue
+  fi
   [ -f "tests/faults/$name.py" ] || { echo "unknown campaign '$name'" >&2; exit 64; }
-  (cd build/campaign && python3 "../../tests/faults/$name.py") || status=1
+  (cd build/campaign && "$python" "../../tests/faults/$name.py") || status=1
 done
 exit $status

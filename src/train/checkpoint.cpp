@@ -36,7 +36,8 @@ std::string host_name() {
   return host;
 }
 
-/// Sizes and quantiles of every tensor, for people who look into the file.
+}  // namespace
+
 std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& f) {
   std::map<std::string, std::vector<double>> out;
   const std::vector<float>* hess = nullptr;
@@ -57,7 +58,6 @@ std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& 
   }
   return out;
 }
-}  // namespace
 
 std::array<double, 3> quantiles(std::vector<float> v) {
   std::array<double, 3> out{};
@@ -96,7 +96,6 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
             {"machine", host_name()},
             {"uuid", io::new_uuid()},
             {"parent_uuid", at.parent_uuid}};
-  f.layers = layer_table(f);
   f.model = {{"name", config.text("model.name")},
              {"n_params", std::to_string(layout.size())},
              {"config_ini", config.ini(false)},

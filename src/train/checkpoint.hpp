@@ -20,8 +20,11 @@ struct RunPosition {
   std::string best;        // smallest value of checkpoint.best so far, empty before the first
 };
 
+/// Everything but `history` and `layers`. Copies the state to the host and waits for that.
 io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config,
                           const DataSet& data, const RunPosition& at, const std::string& env_json);
+/// Sizes and quantiles of every tensor, for people who look into the file. Takes longer than the copy.
+std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& file);
 /// Errors (65): a field is missing or no count.
 RunPosition position_of(const io::PosteriorFile& file, const std::string& name);
 /// Fills the optimizer's state. Errors (65): another model, shapes, optimizer or data.

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -18,6 +19,7 @@
 #include "optim/schedule.hpp"
 #include "train/job_time.hpp"
 #include "train/ranks.hpp"
+#include "train/saver.hpp"
 #include "train/watchdog.hpp"
 
 namespace varion {
@@ -307,18 +309,35 @@ class Run {
     return f;
   }
 
+  /// Writes a checkpoint. Training waits for the copy of the state, and for the save before this one; the rest is done
+  /// while it goes on.
   void save() {
     watchdog_.beat(Phase::save, at_.step);
     const Clock::time_point begin = saved_ = Clock::now();
     if (!comm_.is_first()) return;
-    folder_.sync();  // the checkpoint names these records: they reach the disk first
+    saver_.wait();
     char name[40];
     std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
-    io::save_posterior(folder_.checkpoints(), name, file());
-    io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
-    folder_.write_csv();
-    saved_ = Clock::now();
-    slowest_save_ = std::max(slowest_save_, seconds_since(begin));
+    saver_.start([this, begin, name = std::string(name), f = file(), records = folder_.records()]() mutable {
+      folder_.sync();  // the checkpoint names these records: they reach the disk first
+      f.layers = layer_table(f);
+      io::save_posterior(folder_.checkpoints(), name, f);
+      io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
+      folder_.write_csv(records);
+      const double took = seconds_since(begin);
+      if (took > slowest_save_) slowest_save_ = took;
+    });
+    stalled_ += seconds_since(begin);
+    ++saves_;
+  }
+
+  /// best.h5 or final.h5.
+  void save_posterior(const std::string& name) {
+    saver_.wait();
+    io::PosteriorFile f = file();
+    f.root["kind"] = "posterior";
+    f.layers = layer_table(f);
+    io::save_posterior(folder_.dir(), name, f);
   }
 
   /// Whether what is left of the time is needed to save: three times what that has taken so far, and a step.
@@ -348,6 +367,19 @@ class Run {
     ++unread_;
   }
 
+  /// ", the first in ..." by vector and tensor, or nothing.
+  std::string first_nonfinite() const {
+    for (const StateVector& s : optimizer_.state()) {
+      const std::vector<float> values = to_host(s.data);
+      const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
+      if (bad == values.end()) continue;
+      const Index at = bad - values.begin();
+      for (const Parameter& p : layout_.parameters())
+        if (at >= p.offset && at < p.offset + p.size()) return text(", the first in ", s.name, " of ", p.name, "[", at - p.offset, "]");
+    }
+    return "";
+  }
+
   /// Waits for the steps queued and learns how they went: once a logging interval, and before anything is written.
   /// Errors: 10 when a number was not finite; nothing has been saved since.
   void read_news() {
@@ -362,7 +394,8 @@ class Run {
     if ((news.report.nonfinite > 0 || !std::isfinite(loss_)) && config_.flag("train.stop_on_nonfinite")) {
       const auto bad = news.report.nonfinite > 0 ? static_cast<std::uint64_t>(news.report.first_bad) : at_.step;
       const std::string message = text("step ", bad, ": loss ", loss_, bad < at_.step ? text(" at step ", at_.step) : "",
-                                       ", ", news.report.nonfinite, " non-finite entries in the optimizer's state");
+                                       ", ", news.report.nonfinite, " non-finite entries in the optimizer's state",
+                                       first_nonfinite());
       folder_.say(message);
       fail(Exit::diverged, message, "; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : "");
     }
@@ -432,9 +465,7 @@ class Run {
     if (!at_.best.empty() && (up ? value <= *parse_real(at_.best) : value >= *parse_real(at_.best))) return;
     at_.best = shortest(value);
     if (!comm_.is_first()) return;
-    io::PosteriorFile f = file();
-    f.root["kind"] = "posterior";
-    io::save_posterior(folder_.dir(), "best.h5", f);
+    save_posterior("best.h5");
   }
 
   RunOutcome loop() {
@@ -447,6 +478,7 @@ class Run {
       const bool statistics = stats_every_.due(next) || last, evaluates = evaluate_every_.due(next) && !last;
       const Clock::time_point queued = Clock::now();
       watchdog_.beat(Phase::step, at_.step);
+      if (saver_.failed()) saver_.wait();  // throws
       const std::uint64_t agreed = agree();
       const bool stops = !last && ((agreed & 1) != 0 || next == stop_after);
       const bool saves = !last && (save_every_.due(next) || (agreed & 2) != 0);
@@ -458,6 +490,7 @@ class Run {
       if (evaluates) evaluate();
       if (stops) {
         save();
+        saver_.wait();
         folder_.status("interrupted", at_.step, Exit::stopped, {});
         folder_.say(text("stopped at step ", at_.step, out_of_time() ? ", before the time was over," : "",
                          " with a complete checkpoint; the same command continues"));
@@ -471,6 +504,7 @@ class Run {
   RunOutcome finish() {
     // Saved first: evaluating may take long, and a run killed there has nothing to train again.
     save();
+    saver_.wait();
     RunOutcome outcome;
     evaluator_.between_passes = [this] {
       watchdog_.beat(Phase::evaluate, at_.step);
@@ -486,6 +520,9 @@ class Run {
     }
     outcome.metrics["seconds_per_step"] = timed_ > 0 ? trained_ / static_cast<double>(timed_) : 0;
     outcome.metrics["nonpositive"] = at_.nonpositive;
+    if (saves_ > 1)
+      folder_.say(text("saving held training up for ", number(stalled_ / saves_), " s each of ", saves_, " times, the slowest took ",
+                       number(slowest_save_), " s"));
     nlohmann::json row{{"step", at_.step}};
     for (const auto& [k, v] : outcome.metrics) {
       row[k] = v;
@@ -497,10 +534,8 @@ class Run {
                                             : " Hessian entries held at the float32 floor"));
     folder_.record(row);
     if (!comm_.is_first()) return outcome;
-    io::PosteriorFile f = file();
-    f.root["kind"] = "posterior";
-    io::save_posterior(folder_.dir(), "final.h5", f);
-    folder_.write_csv();
+    save_posterior("final.h5");
+    folder_.write_csv(folder_.records());
     folder_.status("done", at_.step, Exit::ok, outcome.metrics);
     io::commit_file(folder_.dir(), "DONE", "");
     return outcome;
@@ -525,9 +560,12 @@ class Run {
   std::string environment_, health_;
   Index total_ = 0, warmup_ = 0, timed_ = 0, unread_ = 0;
   Interval evaluate_every_, save_every_, log_every_, stats_every_;
-  double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_save_ = 0, slowest_step_ = 0;
+  double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_step_ = 0, stalled_ = 0;
+  int saves_ = 0;
+  std::atomic<double> slowest_save_{0};
   Clock::time_point saved_{}, told_{}, began_{}, stepped_{};
   bool told_once_ = false;
+  Saver saver_;  // last: it uses all of the above
 };
 }  // namespace
 

@@ -37,14 +37,10 @@ void RunFolder::start() {
 
 void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
   if (!writes_) return;
-  std::string found;
-  bool gone = false;
-  try {
-    found = io::read_file(dir_ + "/metrics.jsonl", size_t(1) << 30);
-  } catch (const Error& e) {
-    if (e.code() != Exit::no_input) throw;  // what cannot be read now must not be taken for lost
-    gone = true;  // handled as another content below
-  }
+  // Deleted is another content, handled below; what only cannot be read now must not be taken for that.
+  const auto files = io::list_files(dir_);
+  const bool gone = std::count(files.begin(), files.end(), "metrics.jsonl") == 0;
+  const std::string found = gone ? "" : io::read_file(dir_ + "/metrics.jsonl", size_t(1) << 30);
   const bool same = found.size() >= mark.bytes && io::sha256(found.data(), mark.bytes) == mark.sha256;
   records_ = same ? found.substr(0, mark.bytes) : "";
   if (!same)  // keep what can be read and lies before the checkpoint
@@ -78,14 +74,15 @@ void RunFolder::sync() const {
   if (writes_) io::sync_file(dir_ + "/metrics.jsonl");
 }
 
-void RunFolder::write_csv() const {
+void RunFolder::write_csv(const std::string& records) const {
   if (!writes_) return;
+  const std::vector<nlohmann::json> rows = parse_rows(records);
   std::vector<std::string> keys;
-  for (const auto& row : rows_)
+  for (const auto& row : rows)
     for (const auto& [key, value] : row.items())
       if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
   std::string csv = join(keys, ",") + "\n";
-  for (const auto& row : rows_) {
+  for (const auto& row : rows) {
     for (size_t k = 0; k < keys.size(); ++k)
       csv += (k ? "," : "") + (row.contains(keys[k]) ? row[keys[k]].dump() : std::string());
     csv += "\n";

@@ -41,8 +41,10 @@ class RunFolder {
   void record(const nlohmann::json& row);
   /// Waits until the records are on the disk. Errors: 74.
   void sync() const;
-  /// metrics.csv from the records: one column a key, in order of appearance.
-  void write_csv() const;
+  /// The lines of metrics.jsonl so far.
+  const std::string& records() const { return records_; }
+  /// metrics.csv from such lines: one column a key, in order of appearance. May run beside everything else.
+  void write_csv(const std::string& records) const;
   void status(const std::string& state, std::uint64_t step, Exit code, const Metrics& metrics) const;
   /// A column of the records, for rows that have all of `keys`.
   std::vector<double> column(const std::string& key, const std::vector<std::string>& keys) const;

@@ -1,4 +1,5 @@
 // A run that was stopped and resumed ends with the bits of the unbroken one (test ids E1, E2, E9).
+#include <cstdlib>
 #include <filesystem>
 
 #include "core/random.hpp"
@@ -103,15 +104,17 @@ TEST_CASE("E2: stopped after every step of a 200-step run") {
   constexpr int steps = 200;
   REQUIRE(train_run(run_of("mlp", "ivon", root + "/whole", steps, 0), true).code == Exit::ok);
   const Outcome expected = outcome(root + "/whole");
-  int equal = 0;
-  for (int stop = 1; stop < steps; ++stop) {
+  const char* tier = std::getenv("VARION_TIER");  // all steps in campaigns, every ninth with every change
+  const int stride = tier != nullptr && std::string(tier) != "C" ? 1 : 9;
+  int equal = 0, tried = 0;
+  for (int stop = 1; stop < steps; stop += stride, ++tried) {
     const std::string part = root + "/part";
     std::filesystem::remove_all(part);
     REQUIRE(train_run(run_of("mlp", "ivon", part, steps, stop), true).code == Exit::stopped);
     REQUIRE(train_run(run_of("mlp", "ivon", part, steps, 0), true).code == Exit::ok);
     equal += outcome(part) == expected;
   }
-  CHECK(equal == steps - 1);
+  CHECK(equal == tried);
 }
 
 TEST_CASE("E6: resumed after every single step, in one chain") {

@@ -36,7 +36,8 @@ run("train", "nofile.ini", code=66)
 run("evaluate", "nofile.h5", code=66)
 run("posterior", "info", VARION, code=65)
 run("train", *small, "run.dir=/proc/nowhere", code=73)
-run("train", *small, "run.name=div", "optim.name=sgd", "optim.lr=1e9", "model.sizes=32,32,32", code=10)
+out = run("train", *small, "run.name=div", "optim.name=sgd", "optim.lr=1e9", "model.sizes=32,32,32", code=10)
+assert re.search(r"step \d+: loss .*non-finite entries in the optimizer's state, the first in mean of layers\.\d\.\w+\[\d+\]", out), out
 run("study", "plan", "nofolder", code=66)
 run("evaluate", "--bogus=1", code=64)
 
