@@ -146,10 +146,19 @@ std::string sha256(const char* bytes, size_t count) {
 }
 
 std::vector<std::string> list_files(const std::string& dir) {
+  // A folder that cannot be listed is not an empty one: a run would start afresh over its own checkpoints.
+  const auto check = [&](const std::error_code& e) {
+    require(!e, Exit::io, "cannot list folder '", dir, "': ", e.message());
+  };
   std::vector<std::string> out;
   std::error_code e;
-  for (const auto& entry : std::filesystem::directory_iterator(dir, e))
-    if (entry.is_regular_file(e)) out.push_back(entry.path().filename().string());
+  std::filesystem::directory_iterator at(dir, e);
+  if (e == std::errc::no_such_file_or_directory) return out;
+  check(e);
+  for (; at != std::filesystem::directory_iterator(); at.increment(e), check(e)) {
+    std::error_code gone;  // removed meanwhile
+    if (at->is_regular_file(gone)) out.push_back(at->path().filename().string());
+  }
   std::sort(out.begin(), out.end());
   return out;
 }

@@ -33,7 +33,7 @@ std::string read_file(const std::string& path, size_t limit);
 /// SHA-256 of the bytes, 64 hexadecimal digits.
 std::string sha256(const char* bytes, size_t count);
 
-/// Names of the regular files in a folder, sorted; empty when there is no folder.
+/// Names of the regular files in a folder, sorted; empty when there is no folder. Errors: 74 it cannot be listed.
 std::vector<std::string> list_files(const std::string& dir);
 
 }  // namespace varion::io

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Campaigns larger than with every change, those of tests/faults and a stop after every step of a run:
-#   scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|exact]...
+#   scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|jobs|exact]...
 # N takes about an hour on 2 cores, R a day. Prints a table each; ends with 1 where anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in
   N|R) export VARION_TIER=$1; shift ;;
-  *) echo "use: scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|exact]..." >&2; exit 64 ;;
+  *) echo "use: scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|jobs|exact]..." >&2; exit 64 ;;
 esac
-[ $# -gt 0 ] || set -- kills saves space starts ranks_end exact
+[ $# -gt 0 ] || set -- kills saves space starts ranks_end jobs exact
 scripts/build.sh openmp varion test_restart
 export VARION_BIN=$PWD/build/openmp/varion OMP_NUM_THREADS=1
 mkdir -p build/campaign

@@ -26,7 +26,11 @@ namespace varion {
 
 namespace {
 volatile std::sig_atomic_t stop_requested = 0;
-extern "C" void on_signal(int) { stop_requested = 1; }
+/// Ctrl-C a second time does not wait for the step.
+extern "C" void on_signal(int signal) {
+  if (signal == SIGINT && stop_requested != 0) ::_exit(130);
+  stop_requested = 1;
+}
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) {
