@@ -18,14 +18,16 @@ set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_SOURCE_DIR=${CMAKE_SOUR
 # mpirun refuses root and more ranks than cores unless told otherwise.
 list(APPEND environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
   OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1)
-if(VARION_SANITIZE MATCHES address)
-  list(APPEND environment "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp:print_suppressions=0")
-endif()
 file(GLOB kinds CONFIGURE_DEPENDS LIST_DIRECTORIES true ${CMAKE_SOURCE_DIR}/tests/*)
 foreach(folder ${kinds})
   get_filename_component(kind ${folder} NAME)
   if(NOT IS_DIRECTORY ${folder} OR "${kind}" STREQUAL "support")
     continue()
+  endif()
+  # MPI never gives back all it takes, from plugins that are gone at the end; and leaks cannot be looked for under strace.
+  set(kind_environment ${environment})
+  if(VARION_SANITIZE MATCHES address AND "${kind}" MATCHES "^(mpi|faults)$")
+    list(APPEND kind_environment ASAN_OPTIONS=detect_leaks=0)
   endif()
   file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cpp)
   if(sources)
@@ -43,7 +45,7 @@ foreach(folder ${kinds})
     endif()
     add_test(NAME ${kind}.${file} COMMAND ${launcher} $<TARGET_FILE:test_${kind}> -\# "[\#${file}]")
     set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600
-      ENVIRONMENT "${environment}" SKIP_REGULAR_EXPRESSION "\\[skipped\\]")
+      ENVIRONMENT "${kind_environment}" SKIP_REGULAR_EXPRESSION "\\[skipped\\]")
   endforeach()
   file(GLOB scripts CONFIGURE_DEPENDS ${folder}/*.py)
   list(FILTER scripts EXCLUDE REGEX "/common\\.py$")  # what a folder's tests share
@@ -51,6 +53,6 @@ foreach(folder ${kinds})
     get_filename_component(file ${script} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND ${VARION_PYTHON} ${script})
     set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 900
-      ENVIRONMENT "${environment}" SKIP_RETURN_CODE 77)
+      ENVIRONMENT "${kind_environment}" SKIP_RETURN_CODE 77)
   endforeach()
 endforeach()

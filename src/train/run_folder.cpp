@@ -39,7 +39,9 @@ void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
   if (!writes_) return;
   // Deleted is another content, handled below; what only cannot be read now must not be taken for that.
   const auto files = io::list_files(dir_);
-  const bool gone = std::count(files.begin(), files.end(), "metrics.jsonl") == 0;
+  const auto has = [&](const char* name) { return std::count(files.begin(), files.end(), name) > 0; };
+  require(has(".lock"), Exit::io, "folder '", dir_, "' does not show the file that was just made in it");
+  const bool gone = !has("metrics.jsonl");
   const std::string found = gone ? "" : io::read_file(dir_ + "/metrics.jsonl", size_t(1) << 30);
   const bool same = found.size() >= mark.bytes && io::sha256(found.data(), mark.bytes) == mark.sha256;
   records_ = same ? found.substr(0, mark.bytes) : "";

@@ -1,10 +1,15 @@
 """K3, K4: a run that goes from one checkpoint to the next is killed at every system call on its files, and gets every error
 from every one. After it, the same command ends with the bits of the unbroken run: there was always a whole checkpoint."""
-import errno, random, re, shutil, subprocess
+import os, random, re, shutil, subprocess, sys
 
 from common import *
 
-needs("strace")
+needs("strace", "unshare")
+# In a process namespace of its own the program always has the same number, and so its temporary files the same names.
+ALONE = ["unshare", "-p" if os.geteuid() == 0 else "-rp", "--fork", "--kill-child"]
+if subprocess.run([*ALONE, "true"], capture_output=True).returncode != 0:
+    print("[skipped] no right to a process namespace")
+    sys.exit(77)
 work = workplace("saves-test")
 job = ["data.name=moons", "model.sizes=8", "train.steps=9", "eval.samples=2", "eval.every=0st", "log.every=1st", "checkpoint.every=0st",
        "run.watchdog=off"]
@@ -27,37 +32,42 @@ assert train(f"{work}/whole").returncode == 0
 expected = digest(f"{work}/whole")
 assert train(f"{work}/origin", "train.stop_after=4").returncode == 75
 
-# Which calls of the main thread touch the run's directory: by path, or by a descriptor that was opened there.
-folder = copy("traced")
-assert train(folder, "train.stop_after=5", strace=["strace", "-o", f"{work}/log", "-e", "trace=" + ",".join(CALLS)]).returncode == 75
-points, number, open_here = [], dict.fromkeys(CALLS, 0), set()
-for line in open(f"{work}/log"):
-    m = re.match(r"(\w+)\((.*)", line)
-    if not m or m[1] not in number:
+# The paths that the run touches, then its calls on them, counted by thread as strace does: the main one and the one that saves.
+folder = copy("faulted")
+log = f"{work}/log"
+TRACE = [*ALONE, "strace", "-f", "-o", log, "-e", "trace=" + ",".join(CALLS)]
+assert train(folder, "train.stop_after=5", strace=TRACE).returncode == 75
+paths = sorted(set(re.findall(rf'"({re.escape(folder)}[^"]*)"', open(log).read())))
+assert any("step-0000000005" in p and p.endswith(".tmp") for p in paths), paths
+ON_PATHS = [word for path in paths for word in ("-P", path)]
+folder = copy("faulted")
+assert train(folder, "train.stop_after=5", strace=[*TRACE, *ON_PATHS]).returncode == 75
+points, numbers, savers = set(), {}, set()
+for line in open(log):
+    m = re.match(r"(\d+) +(\w+)\((.*)", line)
+    if not m or m[2] not in CALLS:
         continue
-    call, rest = m[1], m[2]
-    number[call] += 1
-    fd = re.match(r"(\d+)", rest)
-    here = folder in rest or (fd and fd[1] in open_here)
-    if call == "openat" and here and (opened := re.search(r"= (\d+)$", line.strip())):
-        open_here.add(opened[1])
-    if here:
-        points.append((call, number[call]))
-    if call == "close" and fd:
-        open_here.discard(fd[1])
-assert len(points) > 60 and {"openat", "write", "fsync", "close", "rename"} <= {c for c, _ in points}, points
+    number = numbers.setdefault(m[1], dict.fromkeys(CALLS, 0))
+    number[m[2]] += 1
+    points.add((m[2], number[m[2]]))
+    if "step-0000000005" in m[3]:
+        savers.add(m[1])
+points = sorted(points)
+assert len(numbers) == 2 and len(savers) == 1 and list(numbers)[0] not in savers, (list(numbers), savers)
+assert len(points) > 40 and {"openat", "write", "fsync", "close", "rename"} <= {c for c, _ in points}, points
 
 cases = [(call, at, "signal=KILL", "") for call, at in points]
 cases += [(call, at, f"error={error}", more) for call, at in points for error in ERRORS for more in ("", "+")]
 some = random.Random(3).sample(cases, min(count(80, len(cases), len(cases)), len(cases)))
-rows = {}
+rows, hits = {}, {}
 for call, at, what, more in some:
     kind = "killed at a call (K3)" if "KILL" in what else f"{what[6:]} {'from a call on' if more else 'once'} (K4)"
     row = rows.setdefault(kind, [0, 0])
     folder = copy("faulted")
     # A failing write must not fail the console, which is no part of a save: -q is silent until an error.
-    p = train(folder, "train.stop_after=5", strace=["strace", "-o", "/dev/null", "-e", f"inject={call}:{what}:when={at}{more}"])
+    p = train(folder, "train.stop_after=5", strace=[*ALONE, "strace", "-f", "-o", log, *ON_PATHS, "-e", f"inject={call}:{what}:when={at}{more}"])
     killed = "KILL" in what
+    hits[call] = hits.get(call, 0) + ("INJECTED" in open(log).read() or killed)
     problems = []
     if killed and p.returncode not in (-9, 137):
         problems.append(f"ended with {p.returncode} instead of a kill")
@@ -70,11 +80,12 @@ for call, at, what, more in some:
         problems.append(f"does not go on: {end.returncode} {end.stderr}")
     elif digest(folder) != expected:
         problems.append("other bits at the end")
-    left = [n for _, _, files in __import__("os").walk(folder) for n in files if n.endswith(".tmp")]
+    left = [n for _, _, files in os.walk(folder) for n in files if n.endswith(".tmp")]
     if left:
         problems.append(f"left {left}")
     row[0] += 1
     row[1] += bool(problems)
     if problems:
         print(call, at, what, more, problems)
+assert sum(hits.values()) >= len(some) * 0.9, hits  # the faults were met
 table(f"faults at {len(points)} system calls of a save ({len(some)} of {len(cases)} cases)", [(k, *r) for k, r in sorted(rows.items())])
