@@ -21,7 +21,7 @@ list(APPEND environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=
 file(GLOB kinds CONFIGURE_DEPENDS LIST_DIRECTORIES true ${CMAKE_SOURCE_DIR}/tests/*)
 foreach(folder ${kinds})
   get_filename_component(kind ${folder} NAME)
-  if(NOT IS_DIRECTORY ${folder} OR "${kind}" STREQUAL "support")
+  if(NOT IS_DIRECTORY ${folder} OR "${kind}" MATCHES "^(support|fuzz)$")
     continue()
   endif()
   # MPI never gives back all it takes, from plugins that are gone at the end; and leaks cannot be looked for under strace.

@@ -98,12 +98,13 @@ void remove_file(const std::string& path) {
           "': ", std::strerror(errno));
 }
 
-void remove_leftovers(const std::string& dir) {
+void remove_leftovers(const std::string& dir, bool alone) {
   for (const std::string& name : list_files(dir)) {
     if (name.size() < 6 || name[0] != '.' || name.substr(name.size() - 4) != ".tmp") continue;
     const std::string stem = name.substr(0, name.size() - 4);
     const long pid = std::strtol(stem.c_str() + stem.rfind('.') + 1, nullptr, 10);
-    if (pid > 0 && ::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH) remove_file(dir + "/" + name);
+    if (alone) remove_file(dir + "/" + name);
+    else if (pid > 0 && ::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH) remove_file(dir + "/" + name);
   }
 }
 
@@ -145,7 +146,7 @@ std::string sha256(const char* bytes, size_t count) {
   return out;
 }
 
-std::vector<std::string> list_files(const std::string& dir) {
+std::vector<std::string> list_files(const std::string& dir, bool must_exist) {
   // A folder that cannot be listed is not an empty one: a run would start afresh over its own checkpoints.
   const auto check = [&](const std::error_code& e) {
     require(!e, Exit::io, "cannot list folder '", dir, "': ", e.message());
@@ -153,7 +154,7 @@ std::vector<std::string> list_files(const std::string& dir) {
   std::vector<std::string> out;
   std::error_code e;
   std::filesystem::directory_iterator at(dir, e);
-  if (e == std::errc::no_such_file_or_directory) return out;
+  if (e == std::errc::no_such_file_or_directory && !must_exist) return out;
   check(e);
   for (; at != std::filesystem::directory_iterator(); at.increment(e), check(e)) {
     std::error_code gone;  // removed meanwhile

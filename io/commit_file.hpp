@@ -21,8 +21,9 @@ void sync_file(const std::string& path);
 /// Removes a file if it is there. Errors: 74.
 void remove_file(const std::string& path);
 
-/// Removes temporary files of commit_file whose process is gone: what a kill -9 left.
-void remove_leftovers(const std::string& dir);
+/// Removes temporary files of commit_file that a kill -9 left: all where nobody else writes here (`alone`), else those whose
+/// process is gone from this machine.
+void remove_leftovers(const std::string& dir, bool alone);
 
 /// Creates the folder and its parents. Errors: 73.
 void make_folder(const std::string& dir);
@@ -33,7 +34,8 @@ std::string read_file(const std::string& path, size_t limit);
 /// SHA-256 of the bytes, 64 hexadecimal digits.
 std::string sha256(const char* bytes, size_t count);
 
-/// Names of the regular files in a folder, sorted; empty when there is no folder. Errors: 74 it cannot be listed.
-std::vector<std::string> list_files(const std::string& dir);
+/// Names of the regular files in a folder, sorted; empty when there is no folder, unless it must exist. Errors: 74 it cannot
+/// be listed.
+std::vector<std::string> list_files(const std::string& dir, bool must_exist = false);
 
 }  // namespace varion::io

@@ -381,7 +381,7 @@ bool is_checkpoint(const std::string& name) {
 std::string newest_checkpoint(const std::string& dir, std::vector<std::string>& refused) {
   std::string best;
   long best_step = -1;
-  for (const std::string& name : list_files(dir)) {
+  for (const std::string& name : list_files(dir, true)) {
     if (!is_checkpoint(name)) continue;
     try {
       const PosteriorFile p = load_posterior(dir + "/" + name);

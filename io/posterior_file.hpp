@@ -44,7 +44,7 @@ PosteriorFile decode_posterior(const std::string& bytes, const std::string& name
 void save_posterior(const std::string& dir, const std::string& name, const PosteriorFile& p);
 PosteriorFile load_posterior(const std::string& path);
 
-/// The newest valid step-*.h5 of a folder: its path, or empty; `refused` collects why others were not
+/// The newest valid step-*.h5 of a folder that exists: its path, or empty; `refused` collects why others were not
 /// taken.
 std::string newest_checkpoint(const std::string& dir, std::vector<std::string>& refused);
 

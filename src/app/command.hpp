@@ -16,6 +16,7 @@ struct Command {
   bool needs_device;  // starts Kokkos first
   std::function<int(const std::vector<std::string>& arguments)> run;
   bool parallel = false;  // runs on many ranks together
+  bool stops = false;     // when signalled, at the end of a step
 };
 using Commands = Registry<Command>;
 

@@ -13,6 +13,7 @@
 #include "build_info.hpp"
 #include "comm/comm.hpp"
 #include "core/error.hpp"
+#include "train/run.hpp"
 
 namespace {
 
@@ -58,6 +59,7 @@ int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
   if (!command.needs_device) return command.run(words);
   const std::string missing = backend::missing_device();  // Kokkos would abort
   require(missing.empty(), Exit::environment, missing);
+  if (command.stops) install_signal_handlers();  // before what takes long: MPI, the device
   session = std::make_unique<MpiSession>();
   require(Comm::world().size() == 1 || command.parallel, Exit::usage, "'", name, "' runs on one rank, not on ",
           Comm::world().size(), ": start it without mpirun");

@@ -10,6 +10,7 @@ namespace varion {
 
 namespace {
 constexpr size_t kChunk = size_t(1) << 28;  // words a message: MPI counts in int
+constexpr size_t kWhole = size_t(1) << 19;  // words below which halving does not pay (two ranks, shared memory)
 
 /// MPI's own text for a failed call.
 void check(int status, const char* what) {
@@ -118,7 +119,15 @@ void Comm::tree_sum(const Exec& exec, Vec v) {
   if (size_ == 1 || v.extent(0) == 0) return;
   ensure((size_ & (size_ - 1)) == 0, "a tree over ", size_, " ranks");
   on_host(exec, v, [&](Real* data, size_t n) {
-    if (received_.extent(0) < (n + 1) / 2) received_ = HostBuffer("varion::comm::received", (n + 1) / 2);
+    const bool whole = n <= kWhole;
+    const size_t room = whole ? n : (n + 1) / 2;
+    if (received_.extent(0) < room) received_ = HostBuffer("varion::comm::received", room);
+    // Few numbers: everything is exchanged and added at every level, which takes half as many messages.
+    for (int mask = 1; whole && mask < size_; mask <<= 1) {
+      exchange(comm_, rank_ ^ mask, data, n, received_.data(), n);
+      add_to(static_cast<Index>(n), received_.data(), data);
+    }
+    if (whole) return;
     size_t low = 0, high = n;
     std::vector<std::pair<size_t, size_t>> before;  // the stretch that was held before each exchange
     for (int mask = 1; mask < size_; mask <<= 1) {

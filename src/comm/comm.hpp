@@ -41,7 +41,8 @@ class Comm {
   bool is_first() const { return rank_ == 0; }
 
   /// v = the sum over ranks, added pairwise: (0 + 1) + (2 + 3) ..., so that with a power of two of ranks the bits are those
-  /// of that tree on one rank. Halves are exchanged and added, then gathered: 2 |v| (size - 1) / size each way.
+  /// of that tree on one rank. Halves are exchanged and added, then gathered: 2 |v| (size - 1) / size each way; short vectors
+  /// go whole.
   /// Device vectors go through `staging`, where the MPI library cannot take them. Errors (70): no power of two.
   void tree_sum(const Exec& exec, Vec v);
   /// v = the sum over ranks in whatever order MPI takes (MPI_Allreduce).

@@ -190,7 +190,7 @@ class Run {
     std::string bytes;
     if (comm_.is_first()) {
       for (const std::string& dir : {folder_.checkpoints(), folder_.dir()})
-        for (const std::string& name : io::list_files(dir)) found.holds_run = found.holds_run || name[0] != '.';
+        for (const std::string& name : io::list_files(dir, true)) found.holds_run = found.holds_run || name[0] != '.';
       if (config_.text("run.resume") != "never") found.path = io::newest_checkpoint(folder_.checkpoints(), found.refused);
       if (!found.path.empty() && comm_.size() > 1) bytes = io::read_file(found.path, ~size_t(0));
     }
@@ -220,8 +220,8 @@ class Run {
 
   Index now() const { return static_cast<Index>(at_.step); }
   bool is_finished() const {
-    const auto files = io::list_files(folder_.dir());
-    const bool done = comm_.is_first() && std::count(files.begin(), files.end(), "DONE") > 0;
+    const auto files = comm_.is_first() ? io::list_files(folder_.dir(), true) : std::vector<std::string>();
+    const bool done = std::count(files.begin(), files.end(), "DONE") > 0;
     return comm_.any(done) != 0 && now() >= total_;
   }
 

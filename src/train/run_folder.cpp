@@ -25,8 +25,9 @@ RunFolder::RunFolder(std::string dir, bool quiet, bool writes) : dir_(std::move(
   if (!writes_) return;
   io::make_folder(dir_ + "/checkpoints");
   lock_ = std::make_unique<io::FolderLock>(dir_);
-  io::remove_leftovers(dir_);
-  io::remove_leftovers(checkpoints());
+  const bool alone = lock_->note().empty();
+  io::remove_leftovers(dir_, alone);
+  io::remove_leftovers(checkpoints(), alone);
 }
 
 void RunFolder::start() {
@@ -38,7 +39,7 @@ void RunFolder::start() {
 void RunFolder::resume(const RecordMark& mark, std::uint64_t step) {
   if (!writes_) return;
   // Deleted is another content, handled below; what only cannot be read now must not be taken for that.
-  const auto files = io::list_files(dir_);
+  const auto files = io::list_files(dir_, true);
   const auto has = [&](const char* name) { return std::count(files.begin(), files.end(), name) > 0; };
   require(has(".lock"), Exit::io, "folder '", dir_, "' does not show the file that was just made in it");
   const bool gone = !has("metrics.jsonl");

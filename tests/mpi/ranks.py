@@ -104,6 +104,14 @@ assert "mpirun" in run(1, "verify", "ranks", code=64)
 assert "allreduce/tree" in run(2, "bench", "allreduce", "--quick=yes", "--repeats=1")
 assert "one rank" in run(2, "verify", "gradients", code=64)
 
+# A number that is not finite: all ranks end with the step and the entry that is the first, and it is in no checkpoint.
+out = run(2, "train", *base, *small["mlp"], "optim.name=sgd", "optim.lr=1e9", "run.name=diverged", "checkpoint.every=1st", code=10)
+assert re.search(r"varion: step \d+: .*the first in mean of layers\.\d\.\w+\[\d+\]", out) and out.count("varion: ") == 1, out
+assert json.load(open(f"{work}/runs/diverged/status.json"))["state"] == "diverged"
+for name in os.listdir(f"{work}/runs/diverged/checkpoints"):
+    with h5py.File(f"{work}/runs/diverged/checkpoints/{name}") as f:
+        f.visititems(lambda n, d: None if not isinstance(d, h5py.Dataset) or d.dtype.kind != "f" or (abs(d[()]) < 3e38).all() else 1 / 0)
+
 # Ranks that disagree about the run: another seed on rank 1.
 p = subprocess.run(["mpirun", "-n", "1", VARION, "train", *base, *small["mlp"], "run.name=apart", ":",
                     "-n", "1", VARION, "train", *base, *small["mlp"], "run.name=apart", "run.seed=2"],

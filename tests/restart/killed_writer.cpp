@@ -48,7 +48,7 @@ TEST_CASE("K2: 500 kill -9 of a writer lose nothing") {
     const pid_t writer = ::fork();
     REQUIRE(writer >= 0);
     if (writer == 0) {
-      io::remove_leftovers(dir);
+      io::remove_leftovers(dir, false);
       begun->store(kill_number + 1);
       for (long step = saved->load() + 1;; ++step) {
         char name[32];

@@ -8,7 +8,6 @@ namespace varion {
 
 int train_command(const std::vector<std::string>& words) {
   const Config config = make_config(parse_arguments(words, {}));
-  install_signal_handlers();
   return static_cast<int>(train_run(config, is_quiet(), Comm::world()).code);
 }
 
@@ -69,7 +68,7 @@ int posterior_command(const std::vector<std::string>& words) {
 namespace {
 const bool registered =
     Commands::of().add("train", {"train, or continue, one run", "train [FILE.ini ...] [section.key=value ...]",
-                                 true, train_command, true}) &&
+                                 true, train_command, true, true}) &&
     Commands::of().add("evaluate", {"a posterior file: at the mean and averaged over samples",
                                     "evaluate FILE.h5 [--samples=64]", true, evaluate_command}) &&
     Commands::of().add("posterior", {"look into a posterior file", "posterior info|layers FILE.h5", false,

@@ -1,0 +1,79 @@
+// I1, I2: bytes made up by libFuzzer for every reader; FUZZ_TARGET names one. Refusing with an Error of code 65 or 78 is right;
+// anything else that ends a reader is a finding. scripts/fuzz.sh builds and runs it.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+
+#include "core/error.hpp"
+#include "core/options.hpp"
+#include "io/commit_file.hpp"
+#include "io/image_files.hpp"
+#include "io/posterior_file.hpp"
+#include "io/table.hpp"
+
+namespace varion {
+const std::map<std::string, std::string>& presets() {
+  static const std::map<std::string, std::string> none;
+  return none;
+}
+}  // namespace varion
+
+using namespace varion;
+
+namespace {
+/// The bytes as a file.
+std::string file_of(const std::uint8_t* data, size_t size) {
+  static const int fd = ::memfd_create("fuzz", 0);
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, data, size, 0) != static_cast<ssize_t>(size)) std::abort();
+  static const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  return path;
+}
+
+/// A posterior file whose digest is right whatever is in it: what HDF5 then gets to read.
+std::string signed_as_posterior(const std::uint8_t* data, size_t size) {
+  std::string bytes(reinterpret_cast<const char*>(data), size);
+  std::string trailer = "varion-posterior 1\nbytes " + std::to_string(size) + "\nsha256 " + io::sha256(bytes.data(), size) + "\n";
+  trailer.resize(192, '\0');
+  return bytes + trailer;
+}
+
+void read_one(const std::string& target, const std::uint8_t* data, size_t size) {
+  if (target == "idx") {
+    io::read_idx(file_of(data, size), size % 2 == 0 ? 1 : 3);
+  } else if (target == "cifar") {
+    io::CifarImages images;
+    io::read_cifar(file_of(data, size), size % 2 == 0 ? 1 : 2, 10, images);
+  } else if (target == "table") {
+    io::read_table(file_of(data, size));
+  } else if (target == "indices") {
+    io::read_indices(file_of(data, size), 0, 100);
+  } else if (target == "posterior") {
+    io::decode_posterior(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
+  } else if (target == "hdf5") {
+    io::decode_posterior(signed_as_posterior(data, size), "fuzz");
+  } else if (target == "config") {
+    Config c;
+    c.read_text(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
+    c.resolve();
+  } else {
+    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5 or config\n");
+    std::exit(64);
+  }
+}
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, size_t size) {
+  static const char* const target = std::getenv("FUZZ_TARGET");
+  try {
+    read_one(target == nullptr ? "" : target, data, size);
+  } catch (const Error& e) {
+    if (e.code() != Exit::data && e.code() != Exit::config) {
+      std::fprintf(stderr, "refused with %d: %s\n", static_cast<int>(e.code()), e.what());
+      std::abort();
+    }
+  }
+  return 0;
+}
