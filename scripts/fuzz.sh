@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Fuzzes the readers with libFuzzer under the address and undefined-behaviour sanitizers: scripts/fuzz.sh RUNS [target]...
-# Targets: idx cifar table indices posterior hdf5 config. Needs clang. What was found stays in build/fuzz.
+# Targets: idx cifar table indices posterior config, and hdf5, which is not among the default ones: what it finds are faults of
+# HDF5's own parser (docs/formats.md). Needs clang. What was found stays in build/fuzz.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:?use: scripts/fuzz.sh RUNS [idx|cifar|table|indices|posterior|hdf5|config]...}
 shift
-[ $# -gt 0 ] || set -- idx cifar table indices posterior hdf5 config
+[ $# -gt 0 ] || set -- idx cifar table indices posterior config
 command -v clang++ >/dev/null || { echo "fuzzing needs clang: apt-get install clang" >&2; exit 69; }
 scripts/build.sh asan varion  # its Kokkos is the serial one; the posterior files to start from are its work
 kokkos=$(echo "${VARION_DEPS:-.deps}"/kokkos-*-asan)
