@@ -14,7 +14,7 @@ add_library(varion_test_support OBJECT ${support})
 target_link_libraries(varion_test_support PUBLIC varion_common Catch2::Catch2)
 target_include_directories(varion_test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 
-set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};OMP_NUM_THREADS=2;OMP_PROC_BIND=false")
+set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support;OMP_NUM_THREADS=2;OMP_PROC_BIND=false")
 # mpirun refuses root and more ranks than cores unless told otherwise.
 list(APPEND environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
   OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1)
@@ -48,7 +48,6 @@ foreach(folder ${kinds})
       ENVIRONMENT "${kind_environment}" SKIP_REGULAR_EXPRESSION "\\[skipped\\]")
   endforeach()
   file(GLOB scripts CONFIGURE_DEPENDS ${folder}/*.py)
-  list(FILTER scripts EXCLUDE REGEX "/common\\.py$")  # what a folder's tests share
   foreach(script ${scripts})
     get_filename_component(file ${script} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND ${VARION_PYTHON} ${script})

@@ -10,7 +10,7 @@ case "${1:-}" in
 esac
 [ $# -gt 0 ] || set -- kills saves space starts ranks_end jobs exact
 scripts/build.sh openmp varion test_restart
-export VARION_BIN=$PWD/build/openmp/varion OMP_NUM_THREADS=1
+export VARION_BIN=$PWD/build/openmp/varion PYTHONPATH=$PWD/tests/support OMP_NUM_THREADS=1
 mkdir -p build/campaign
 python=/usr/bin/python3  # Debian's has h5py
 [ -x $python ] || python=python3

@@ -155,10 +155,12 @@ void Comm::tree_sum(const Exec& exec, Vec v) {
 
 void Comm::sum(const Exec& exec, Vec v) {
   if (size_ == 1) return;
-  on_host(exec, v, [&](Real* data, size_t n) {
-    for (size_t at = 0; at < n; at += kChunk)
-      check(MPI_Allreduce(MPI_IN_PLACE, data + at, static_cast<int>(std::min(kChunk, n - at)), MPI_FLOAT, MPI_SUM, comm_), "sum");
-  });
+  on_host(exec, v, [&](Real* data, size_t n) { reduce(data, n); });
+}
+
+void Comm::reduce(Real* data, size_t n) const {
+  for (size_t at = 0; at < n; at += kChunk)
+    check(MPI_Allreduce(MPI_IN_PLACE, data + at, static_cast<int>(std::min(kChunk, n - at)), MPI_FLOAT, MPI_SUM, comm_), "sum");
 }
 
 void Comm::sum(std::vector<double>& values) const {
@@ -167,11 +169,7 @@ void Comm::sum(std::vector<double>& values) const {
 }
 
 void Comm::sum(std::vector<float>& values) const {
-  if (size_ == 1) return;
-  for (size_t at = 0; at < values.size(); at += kChunk)
-    check(MPI_Allreduce(MPI_IN_PLACE, values.data() + at, static_cast<int>(std::min(kChunk, values.size() - at)), MPI_FLOAT,
-                        MPI_SUM, comm_),
-          "sum");
+  if (size_ > 1) reduce(values.data(), values.size());
 }
 
 std::uint64_t Comm::any(std::uint64_t bits) const {

@@ -61,6 +61,7 @@ class Comm {
 
  private:
   using HostBuffer = Kokkos::View<Real*, Kokkos::HostSpace>;
+  void reduce(Real* data, size_t n) const;
   template <class Body>
   void on_host(const Exec& exec, Vec v, const Body& body);
   int rank_ = 0, size_ = 1;

@@ -14,8 +14,7 @@ std::optional<double> seconds_allowed(const Config& config);
 /// run.watchdog as Watchdog takes it. Errors (78).
 double watchdog_limit(const Config& config);
 
-/// A file system's moment to learn whether somebody has put `name` into `dir`; the file is removed. At most one look a
-/// second.
+/// Whether somebody has put the file `name` into `dir`; it is then removed. Looks at most once a second.
 class Request {
  public:
   Request(std::string dir, std::string name) : dir_(std::move(dir)), name_(std::move(name)) {}

@@ -222,13 +222,14 @@ void add_share(const Exec& exec, ConstVec value, double share, bool add, Index s
       });
 }
 
-/// v *= factor. 8 bytes per element.
-void scale(const Exec& exec, Real factor, Vec v) {
-  for_blocks("varion::train::scale", exec, 0, static_cast<Index>(v.extent(0)),
+/// to = factor from, which may be the same vector. 8 bytes per element.
+void scale(const Exec& exec, Real factor, ConstVec from, Vec to) {
+  for_blocks("varion::train::scale", exec, 0, static_cast<Index>(to.extent(0)),
              KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-               Real* const x = v.data() + base;
+               const Real* const x = from.data() + base;
+               Real* const y = to.data() + base;
                VARION_IVDEP
-               for (int i = lo; i < hi; ++i) x[i] *= factor;
+               for (int i = lo; i < hi; ++i) y[i] = factor * x[i];
              });
 }
 
@@ -276,10 +277,10 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
 void Trainer::mean_over_slots(std::vector<SlotSum>& sums, const std::vector<Vec>& out) {
   const Region region("reduce");
   for (size_t k = 0; k < out.size(); ++k) {
-    if (own_slots_ > 1) Kokkos::deep_copy(exec_, out[k], sums[k].take(exec_));
-    if (fast_) comm_.sum(exec_, out[k]);
-    else comm_.tree_sum(exec_, out[k]);
-    scale(exec_, 1 / static_cast<Real>(slots_), out[k]);
+    const Vec sum = own_slots_ > 1 ? sums[k].take(exec_) : out[k];
+    if (fast_) comm_.sum(exec_, sum);
+    else comm_.tree_sum(exec_, sum);
+    scale(exec_, 1 / static_cast<Real>(slots_), sum, out[k]);
   }
 }
 

@@ -14,7 +14,8 @@ class SlotSum {
  public:
   /// Takes in the next vector; it is not changed.
   void add(const Exec& exec, ConstVec v);
-  /// The sum of what was added; empty again for the next step. Valid until the next `add`. With one vector: a copy.
+  /// The sum of what was added, in a buffer that the caller may change until the next `add`; empty again for the next
+  /// step.
   Vec take(const Exec& exec);
 
  private:

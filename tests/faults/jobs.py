@@ -2,7 +2,7 @@
 for Slurm that runs the script of `varion submit`, signals, kills and requeues it."""
 import glob, os, random, signal, stat, subprocess, time
 
-from common import *
+from whole_jobs import *
 
 needs("mpirun", "bash")
 work = workplace("jobs-test")

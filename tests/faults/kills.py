@@ -2,7 +2,7 @@
 nothing is lost, nothing lies about, and the end has the bits of the unbroken run."""
 import os, random, signal, subprocess, time
 
-from common import *
+from whole_jobs import *
 
 needs("mpirun")
 work = workplace("kills-test")

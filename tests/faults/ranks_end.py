@@ -2,7 +2,7 @@
 left; the last checkpoint is whole and the run goes on from it on other numbers of ranks."""
 import os, random, signal, subprocess, time
 
-from common import *
+from whole_jobs import *
 
 needs("mpirun")
 work = workplace("ranks-end-test")

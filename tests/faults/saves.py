@@ -2,7 +2,7 @@
 from every one. After it, the same command ends with the bits of the unbroken run: there was always a whole checkpoint."""
 import os, random, re, shutil, subprocess, sys
 
-from common import *
+from whole_jobs import *
 
 needs("strace", "unshare")
 # In a process namespace of its own the program always has the same number, and so its temporary files the same names.

@@ -2,7 +2,7 @@
 and one line; what was there stays; with space again the same command ends with the bits of the unbroken run."""
 import os, shutil, subprocess
 
-from common import *
+from whole_jobs import *
 
 if os.geteuid() != 0 and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0:
     print("[skipped] no right to mount a file system of a given size")

@@ -2,7 +2,7 @@
 is dead holds nobody up."""
 import json, os, signal, subprocess, time
 
-from common import *
+from whole_jobs import *
 
 work = workplace("starts-test")
 job = ["data.name=moons", "model.sizes=8", "train.steps=100000", "eval.samples=1", "eval.every=0st", "checkpoint.every=0st", "log.every=1st"]

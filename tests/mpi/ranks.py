@@ -1,22 +1,11 @@
 """Runs on 1, 2 and 4 ranks: the same bits, also where one number of ranks continues another's run; and what is refused."""
-import hashlib, json, os, re, shutil, signal, subprocess, sys, time
+import json, os, re, signal, subprocess, time
 
-try:
-    import h5py
-except ImportError:
-    print("[skipped] python3-h5py is not installed")
-    sys.exit(77)
-if not shutil.which("mpirun"):
-    print("[skipped] no mpirun")
-    sys.exit(77)
+import whole_jobs
+from whole_jobs import VARION, environment, h5py
 
-VARION = os.environ["VARION_BIN"]
-work = os.path.abspath("ranks-test")
-shutil.rmtree(work, ignore_errors=True)
-os.makedirs(work)
-environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                   OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
-                   OMPI_MCA_mpi_yield_when_idle="1")
+whole_jobs.needs("mpirun")
+work = whole_jobs.workplace("ranks-test")
 
 
 def run(ranks, *words, code=0):
@@ -27,19 +16,7 @@ def run(ranks, *words, code=0):
 
 
 def digest(name):
-    """Of every vector of the posterior file and of every record without the time it took."""
-    h = hashlib.sha256()
-    with h5py.File(f"{work}/runs/{name}/final.h5", "r") as f:
-        names = []
-        f.visititems(lambda n, d: names.append(n) if isinstance(d, h5py.Dataset) and n.split("/")[0] in ("params", "optim") else None)
-        assert len(names) >= 8, names
-        for n in sorted(names):
-            h.update(n.encode() + f[n][()].tobytes())
-    for line in open(f"{work}/runs/{name}/metrics.jsonl"):
-        row = json.loads(line)
-        row.pop("seconds_per_step", None)
-        h.update(json.dumps(row, sort_keys=True).encode())
-    return h.hexdigest()
+    return whole_jobs.digest(f"{work}/runs/{name}")
 
 
 base = ["data.global_batch=32", "train.steps=12", "eval.samples=2", "eval.every=4st", "eval.batch=16", "log.every=1st",

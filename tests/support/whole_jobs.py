@@ -1,4 +1,4 @@
-"""What the fault campaigns share: the program, its environment, digests of finished runs, tables of results."""
+"""What tests of whole jobs share: the program, its environment, digests of finished runs, tables of results."""
 import hashlib, json, os, shutil, subprocess, sys
 
 try:
