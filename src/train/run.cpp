@@ -19,6 +19,7 @@
 #include "optim/schedule.hpp"
 #include "train/job_time.hpp"
 #include "train/ranks.hpp"
+#include "train/resume.hpp"
 #include "train/saver.hpp"
 #include "train/watchdog.hpp"
 
@@ -107,29 +108,6 @@ std::string environment_json(const std::vector<std::string>& ranks) {
   return env.dump(1) + "\n";
 }
 
-/// What a checkpoint was trained with against what it shall go on with. Some keys must match, changes of the
-/// others are told. Errors: 78.
-std::vector<std::string> compare(const Config& now, const io::PosteriorFile& f, const std::string& path) {
-  const auto ini = f.model.find("config_ini");
-  require(ini != f.model.end(), Exit::data, path, ": no model/config_ini");
-  Config before;
-  before.read_text(ini->second, path + ":config_ini");
-  std::vector<std::string> notes;
-  for (const auto& [key, value] : before.values()) {
-    const std::string section = key.substr(0, key.find('.'));
-    const bool must = section == "model" || key == "run.seed" || key == "optim.name" || key == "data.name" ||
-                      key == "data.global_batch" || key == "data.train_size" || key == "data.val_size" ||
-                      key == "parallel.slots" || key == "parallel.noise";
-    const bool free = section == "run" || section == "eval" || section == "log" || section == "checkpoint" ||
-                      key == "data.path" || key == "data.root" || key == "train.stop_after" || key == "parallel.share_devices";
-    if (!now.has(key) || now.text(key) == value.text || (free && !must)) continue;
-    require(!must, Exit::config, key, " = ", now.text(key), " (", now.values().at(key).source, "), but '", path,
-            "' was trained with ", value.text, ": take another run.name, or run.resume=never run.overwrite=true");
-    notes.push_back(text("changed since the checkpoint: ", key, " ", value.text, " -> ", now.text(key)));
-  }
-  return notes;
-}
-
 std::string number(double v) {
   char s[32];
   std::snprintf(s, sizeof s, "%.4g", v);
@@ -145,7 +123,7 @@ class Run {
         watchdog_(watchdog_limit(config_), comm.rank()),
         folder_(run_directory(config_), quiet, comm.is_first()),
         output_now_(folder_.dir(), "output_now"),
-        found_(find_checkpoint()),
+        found_(find_checkpoint(config_, folder_, comm)),
         data_(load(config_, comm)),
         schedule_(Schedules::of().find(config_.text("optim.schedule"))),
         trainer_(layout_, config_, data_, exec_, comm),
@@ -177,37 +155,6 @@ class Run {
   }
 
  private:
-  /// The run's newest valid checkpoint, read by the first rank.
-  struct Found {
-    std::string path;  // empty: none
-    io::PosteriorFile file;
-    std::vector<std::string> refused;
-    bool holds_run = false;  // there are files
-  };
-
-  Found find_checkpoint() {
-    Found found;
-    std::string bytes;
-    if (comm_.is_first()) {
-      for (const std::string& dir : {folder_.checkpoints(), folder_.dir()})
-        for (const std::string& name : io::list_files(dir, true)) found.holds_run = found.holds_run || name[0] != '.';
-      if (config_.text("run.resume") != "never") found.path = io::newest_checkpoint(folder_.checkpoints(), found.refused);
-      if (!found.path.empty() && comm_.size() > 1) bytes = io::read_file(found.path, ~size_t(0));
-    }
-    found.path = comm_.from_first(found.path);
-    if (!found.path.empty())
-      found.file = comm_.size() > 1 ? io::decode_posterior(comm_.from_first(std::move(bytes)), found.path)
-                                    : io::load_posterior(found.path);
-    // The number of slots belongs to the run, not to the ranks that happen to continue it.
-    if (config_.text("parallel.slots") == "auto" && !found.path.empty()) {
-      Config before;
-      before.read_text(found.file.model.at("config_ini"), found.path + ":config_ini");
-      if (before.has("parallel.slots")) config_.set("parallel.slots", before.text("parallel.slots"), found.path);
-    }
-    config_.set("parallel.slots", std::to_string(slots_of(config_, comm_)), config_.values().at("parallel.slots").source);
-    return found;
-  }
-
   static DataSet load(Config& config, const Comm& comm) {
     DataSet data = load_data(config);
     resolve_ess(config, data);
@@ -246,7 +193,7 @@ class Run {
       folder_.start();
     } else {
       const io::PosteriorFile& f = found_.file;
-      notes = compare(config_, f, newest);
+      notes = changes_since(config_, f, newest);
       from_file(f, newest, layout_, optimizer_, data_);
       at_ = position_of(f, newest);
       const auto uuid = f.root.find("uuid");
@@ -552,7 +499,7 @@ class Run {
   Watchdog watchdog_;
   RunFolder folder_;
   Request output_now_;
-  Found found_;
+  FoundCheckpoint found_;
   DataSet data_;
   const Schedule& schedule_;
   Exec exec_ = backend::separate_exec();  // its work can be recorded

@@ -1,0 +1,59 @@
+#include "train/resume.hpp"
+
+#include "core/error.hpp"
+#include "io/commit_file.hpp"
+#include "train/network.hpp"
+
+namespace varion {
+
+namespace {
+/// What the file's run was configured with. Errors (65).
+Config config_of(const io::PosteriorFile& f, const std::string& path) {
+  const auto ini = f.model.find("config_ini");
+  require(ini != f.model.end(), Exit::data, path, ": no model/config_ini");
+  Config config;
+  config.read_text(ini->second, path + ":config_ini");
+  return config;
+}
+}  // namespace
+
+FoundCheckpoint find_checkpoint(Config& config, const RunFolder& folder, const Comm& comm) {
+  FoundCheckpoint found;
+  std::string bytes;
+  if (comm.is_first()) {
+    for (const std::string& dir : {folder.checkpoints(), folder.dir()})
+      for (const std::string& name : io::list_files(dir, true)) found.holds_run = found.holds_run || name[0] != '.';
+    if (config.text("run.resume") != "never") found.path = io::newest_checkpoint(folder.checkpoints(), found.refused);
+    if (!found.path.empty() && comm.size() > 1) bytes = io::read_file(found.path, ~size_t(0));
+  }
+  found.path = comm.from_first(found.path);
+  if (!found.path.empty())
+    found.file = comm.size() > 1 ? io::decode_posterior(comm.from_first(std::move(bytes)), found.path)
+                                 : io::load_posterior(found.path);
+  if (config.text("parallel.slots") == "auto" && !found.path.empty()) {
+    const Config before = config_of(found.file, found.path);
+    config.set("parallel.slots", before.has("parallel.slots") ? before.text("parallel.slots") : "1", found.path);
+  }
+  config.set("parallel.slots", std::to_string(slots_of(config, comm)), config.values().at("parallel.slots").source);
+  return found;
+}
+
+std::vector<std::string> changes_since(const Config& now, const io::PosteriorFile& f, const std::string& path) {
+  const Config before = config_of(f, path);
+  std::vector<std::string> notes;
+  for (const auto& [key, value] : before.values()) {
+    const std::string section = key.substr(0, key.find('.'));
+    const bool must = section == "model" || key == "run.seed" || key == "optim.name" || key == "data.name" ||
+                      key == "data.global_batch" || key == "data.train_size" || key == "data.val_size" ||
+                      key == "parallel.slots" || key == "parallel.noise";
+    const bool free = section == "run" || section == "eval" || section == "log" || section == "checkpoint" ||
+                      key == "data.path" || key == "data.root" || key == "train.stop_after" || key == "parallel.share_devices";
+    if (!now.has(key) || now.text(key) == value.text || (free && !must)) continue;
+    require(!must, Exit::config, key, " = ", now.text(key), " (", now.values().at(key).source, "), but '", path,
+            "' was trained with ", value.text, ": take another run.name, or run.resume=never run.overwrite=true");
+    notes.push_back(text("changed since the checkpoint: ", key, " ", value.text, " -> ", now.text(key)));
+  }
+  return notes;
+}
+
+}  // namespace varion
