@@ -121,6 +121,13 @@ for number, (change, expected) in enumerate(cases):
     if p.returncode not in (65, 78) or len(lines) != 1 or "changed.h5" not in lines[0] or expected not in lines[0]:
         bad.append((number, expected, p.returncode, p.stderr[-300:]))
 
+# A run that finds such a checkpoint of its own refuses it as well.
+assert changed(drop_attribute("model", "config_ini")).returncode == 65
+os.makedirs(f"{work}/runs/found/checkpoints")
+shutil.copy(f"{work}/changed.h5", f"{work}/runs/found/checkpoints/step-0000000010.h5")
+p = run("train", "data.name=moons", "model.sizes=8", "run.name=found")
+assert p.returncode == 65 and "no model/config_ini" in p.stderr, (p.returncode, p.stderr)
+
 # A dataset stored elsewhere, or never written, is no posterior either.
 def outside(f):
     del f[bias]
