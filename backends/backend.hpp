@@ -96,6 +96,9 @@ void use_precision(const std::string& name, const std::string& where);
 
 bool has_tf32();
 
+/// Whether MPI can be given device memory: `choice` is on, off, or auto, which asks the MPI library. False on hosts.
+bool mpi_takes_device_memory(const std::string& choice);
+
 /// Why kernels cannot run here, in one line, or nothing. Callable before Kokkos is started.
 std::string missing_device();
 

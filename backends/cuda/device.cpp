@@ -1,7 +1,12 @@
 // NVIDIA GPUs: whether there is one, and what it is.
 #include <cuda_runtime_api.h>
+#include <mpi.h>
+#ifdef OPEN_MPI
+#include <mpi-ext.h>
+#endif
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "backends/backend.hpp"
 #include "core/error.hpp"
@@ -9,6 +14,15 @@
 namespace varion::backend {
 
 bool has_tf32() { return true; }
+
+bool mpi_takes_device_memory(const std::string& choice) {
+  const char* const cray = std::getenv("MPICH_GPU_SUPPORT_ENABLED");
+  bool says_so = cray != nullptr && std::string(cray) == "1";
+#if defined(OPEN_MPI) && defined(MPIX_CUDA_AWARE_SUPPORT)
+  says_so = says_so || MPIX_Query_cuda_support() == 1;
+#endif
+  return choice == "on" || (choice == "auto" && says_so);
+}
 
 namespace {
 std::string version(int number) { return text(number / 1000, ".", number % 1000 / 10); }

@@ -1,7 +1,12 @@
 // AMD GPUs: whether there is one, and what it is.
 #include <hip/hip_runtime.h>
+#include <mpi.h>
+#ifdef OPEN_MPI
+#include <mpi-ext.h>
+#endif
 
 #include <cctype>
+#include <cstdlib>
 
 #include "backends/backend.hpp"
 #include "core/error.hpp"
@@ -9,6 +14,15 @@
 namespace varion::backend {
 
 bool has_tf32() { return false; }
+
+bool mpi_takes_device_memory(const std::string& choice) {
+  const char* const cray = std::getenv("MPICH_GPU_SUPPORT_ENABLED");
+  bool says_so = cray != nullptr && std::string(cray) == "1";
+#if defined(OPEN_MPI) && defined(MPIX_ROCM_AWARE_SUPPORT)
+  says_so = says_so || MPIX_Query_rocm_support() == 1;
+#endif
+  return choice == "on" || (choice == "auto" && says_so);
+}
 
 /// Only its attributes are asked for: whether this build holds code that the device can run.
 __global__ void probe() {}

@@ -1,7 +1,6 @@
 // Sums over ranks, where mpirun started several: the fixed tree beside MPI's own.
 #include "bench/bench.hpp"
 #include "comm/comm.hpp"
-#include "core/memory.hpp"
 
 namespace varion {
 
@@ -14,7 +13,7 @@ void run_comm(Bench& bench) {
     const Work work{4 * static_cast<double>(n), 0, static_cast<double>(n), "parameter", 0};
     const std::string tree = text("allreduce/tree/", n), own = text("allreduce/mpi/", n);
     if (!bench.wants(tree) && !bench.wants(own)) continue;
-    const Vec v = long_vector("varion::bench::sum", n);  // zeros stay what they are
+    const KeptVec v = comm.vector("varion::bench::sum", n);  // as a gradient; zeros stay what they are
     bench.measure(tree, work, [&] { comm.tree_sum(exec, v); });
     bench.measure(own, work, [&] { comm.sum(exec, v); });
   }

@@ -33,19 +33,36 @@ DataSet made_up_data(const StepCase& c, Index count) {
   return d;
 }
 
+/// An optimizer and how ranks go about it.
+struct StepVariant {
+  std::string name, suffix;
+  std::vector<std::pair<std::string, std::string>> settings;
+};
+
+std::vector<StepVariant> variants(int ranks) {
+  std::vector<StepVariant> all{{"sgd", "", {}}, {"adamw", "", {}}, {"ivon", "", {}}};
+  if (ranks == 1) return all;
+  all.push_back({"ivon", "/shared-noise", {{"parallel.noise", "shared"}}});
+  for (const char* name : {"adamw", "ivon"})
+    all.push_back({name, "/sharded", {{"parallel.noise", "shared"}, {"parallel.shard_posterior", "true"}}});
+  all.push_back({"sgd", "/fast", {{"parallel.mode", "fast"}}});
+  return all;
+}
+
 void run_steps(Bench& bench) {
   const Comm comm = Comm::world();
   for (const auto& [model, entry] : Models::of().all())
     for (const StepCase& c : entry.timed)
       for (const Index full : c.batches)
-        for (const std::string name : {"sgd", "adamw", "ivon"}) {
+        for (const StepVariant& variant : variants(comm.size())) {
           const Index batch = bench.size(full, 4);
-          const std::string label = text("step/", c.label, "/", full, "/", name);
+          const std::string label = text("step/", c.label, "/", full, "/", variant.name, variant.suffix);
           if (!bench.wants(label)) continue;
           Config config;
           config.set("model.name", model, "bench");
           for (const auto& [key, value] : c.settings) config.set(key, value, "bench");
-          config.set("optim.name", name, "bench");
+          for (const auto& [key, value] : variant.settings) config.set(key, value, "bench");
+          config.set("optim.name", variant.name, "bench");
           config.set("train.precision", backend::precision_name(), "bench");
           config.set("data.global_batch", std::to_string(batch * comm.size()), "bench");  // a rank's share is `batch`
           config.resolve();

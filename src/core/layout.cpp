@@ -41,6 +41,12 @@ void Layout::finish() {
   finished_ = true;
 }
 
+void Layout::keep(Index begin, Index end) {
+  ensure(finished_ && begin >= 0 && begin <= end && end <= size_, "a stretch [", begin, ", ", end, ") of ", size_);
+  own_begin_ = begin;
+  own_end_ = end;
+}
+
 std::vector<GroupRange> Layout::groups() const {
   std::vector<GroupRange> out;
   Index begin = 0;
@@ -48,7 +54,8 @@ std::vector<GroupRange> Layout::groups() const {
     Index end = begin;
     for (const Parameter& p : parameters_)
       if (p.group == group) end += p.size();
-    if (end > begin) out.push_back({group, begin, end});
+    const GroupRange own{group, std::max(begin, own_begin()), std::min(end, own_end())};
+    if (own.end > own.begin) out.push_back(own);
     begin = end;
   }
   return out;

@@ -50,7 +50,14 @@ class Layout {
   const Parameter& operator[](int i) const { return parameters_[static_cast<size_t>(i)]; }
   int find(const std::string& name) const;  // -1 when absent
   Index size() const { return size_; }
+  /// The groups' runs, as far as they are this process' own.
   std::vector<GroupRange> groups() const;
+
+  /// Of the flat vectors, an optimizer keeps [begin, end) here; other ranks keep the rest. At first: all.
+  void keep(Index begin, Index end);
+  Index own_begin() const { return own_begin_; }
+  Index own_end() const { return own_end_ < 0 ? size_ : own_end_; }
+  Index own_size() const { return own_end() - own_begin(); }
 
   /// Writes the starting values: element j of parameter i is number j of (seed, init, step i), so
   /// that they do not depend on the order of the flat vector.
@@ -58,7 +65,7 @@ class Layout {
 
  private:
   std::vector<Parameter> parameters_;
-  Index size_ = 0;
+  Index size_ = 0, own_begin_ = 0, own_end_ = -1;
   bool finished_ = false;
 };
 

@@ -62,10 +62,10 @@ KOKKOS_INLINE_FUNCTION NewtonState newton_step(const NewtonStep& c, Real grad, R
   return {w, h, m, v};
 }
 
-/// One block of the step after several samples.
-template <bool correct, bool gradsq>
-KOKKOS_INLINE_FUNCTION void update_block(const NewtonStep c, const Real* g, const Real* v, Real* m, Real* h, Real* b,
-                                         int lo, int hi, int& bad, int& refused) {
+/// One block of the step after several samples, and the next weights where `perturbs`.
+template <bool perturbs, bool correct, bool gradsq>
+KOKKOS_INLINE_FUNCTION void update_block(const NewtonStep c, const Real* g, const Real* v, const Real* eps, Real* m, Real* h,
+                                         Real* b, Real* w, int lo, int hi, int& bad, int& refused) {
   int nonfinite = 0, nonpositive = 0;
   VARION_IVDEP
   for (int i = lo; i < hi; ++i) {
@@ -73,6 +73,7 @@ KOKKOS_INLINE_FUNCTION void update_block(const NewtonStep c, const Real* g, cons
     m[i] = s.mean;
     h[i] = s.hess;
     b[i] = s.momentum;
+    if (perturbs) w[i] = perturbed(s.mean, s.variance, eps[i]);
   }
   bad = nonfinite;
   refused = nonpositive;
@@ -121,15 +122,15 @@ KOKKOS_INLINE_FUNCTION void displacement_block(const NewtonStep& c, const Random
 class Newton final : public Optimizer {
  public:
   Newton(const Layout& layout, const std::string& name, const NewtonOptions& o)
-      : Optimizer(layout, name), o_(o) {
-    hess_ = long_vector("varion::optim::hess", layout.size());
-    momentum_ = long_vector("varion::optim::momentum", layout.size());
+      : Optimizer(layout, name, true), o_(o) {
+    hess_ = own_vector("varion::optim::hess");
+    momentum_ = own_vector("varion::optim::momentum");
   }
 
   void start(const Exec& exec) override {
     for (const GroupRange& g : layout_.groups())
       Kokkos::deep_copy(exec, slice(hess_, g.begin, g.end - g.begin), static_cast<Real>(o_.hess_init[at(g.group)]));
-    Kokkos::deep_copy(exec, momentum_, Real(0));
+    Kokkos::deep_copy(exec, own(momentum_), Real(0));
   }
 
   int samples_per_step() const override { return o_.mc_samples; }
@@ -140,20 +141,23 @@ class Newton final : public Optimizer {
   }
 
   void collect(const Exec& exec, int sample, const Noise& noise, ConstVec weights, ConstVec gradient) override {
-    collected();
+    if (grad_.extent(0) == 0)  // never with one sample and one slot a step: `finish` needs no running means
+      collect_in({own_vector("varion::optim::gradient"), own_vector("varion::optim::curvature")});
     for (const GroupRange& g : layout_.groups()) collect_range(exec, sample, noise, g, weights, gradient);
   }
 
-  std::vector<Vec> collected() override {
-    if (grad_.extent(0) == 0) {  // never with one sample and one slot a step: `finish` needs no running means
-      grad_ = long_vector("varion::optim::gradient", layout_.size());
-      curvature_ = long_vector("varion::optim::curvature", layout_.size());
-    }
-    return {grad_, curvature_};
+  size_t collects() const override { return 2; }
+  void collect_in(const std::vector<Vec>& vectors) override {
+    grad_ = vectors[0];
+    curvature_ = vectors[1];
   }
 
   void update(const Exec& exec, std::uint64_t step, double lr) override {
-    for (const GroupRange& g : layout_.groups()) update_range(exec, step, lr, g);
+    for (const GroupRange& g : layout_.groups()) update_range<false>(exec, step, lr, {}, g, {});
+  }
+
+  void update_and_perturb(const Exec& exec, std::uint64_t step, double lr, const Noise& next, Vec weights) override {
+    for (const GroupRange& g : layout_.groups()) update_range<true>(exec, step, lr, next, g, weights);
   }
 
   void finish(const Exec& exec, int sample, const Noise& noise, ConstVec gradient, std::uint64_t step, double lr,
@@ -165,19 +169,20 @@ class Newton final : public Optimizer {
   }
 
   Vec sigma(const Exec& exec) const override {
-    const Vec out("varion::optim::sigma", hess_.extent(0));
+    const Vec out("varion::optim::sigma", static_cast<size_t>(layout_.own_size()));
     const ConstVec hess = hess_;
+    const Index first = layout_.own_begin();
     for (const GroupRange& g : layout_.groups()) {
       const Real decay = static_cast<Real>(o_.weight_decay[at(g.group)]), ess = static_cast<Real>(o_.ess);
       Kokkos::parallel_for(
           "varion::newton::sigma", Range(exec, g.begin, g.end),
-          KOKKOS_LAMBDA(const Index i) { out(i) = std::sqrt(variance(hess(i), decay, ess)); });
+          KOKKOS_LAMBDA(const Index i) { out(i - first) = std::sqrt(variance(hess(i), decay, ess)); });
     }
     return out;
   }
 
   std::vector<StateVector> state() const override {
-    return {{"mean", mean_}, {"hess", hess_}, {"momentum", momentum_}};
+    return {{"mean", own(mean_)}, {"hess", own(hess_)}, {"momentum", own(momentum_)}};
   }
   std::vector<std::pair<std::string, double>> attributes() const override {
     return {{"ess", o_.ess},
@@ -224,6 +229,11 @@ class Newton final : public Optimizer {
       displacement_block(c, key, given, base, lo, hi, mean, hess, weights, moved);
       const Real* const g = gradient.data() + base;
       Real *const g_mean = grad.data() + base, *const v_mean = curvature.data() + base;
+      if (g == g_mean) {  // the one sample's gradient is its mean
+        VARION_IVDEP
+        for (int i = lo; i < hi; ++i) v_mean[i] = c.gradsq ? g[i] * g[i] : moved[i] * g[i];
+        return;
+      }
       VARION_IVDEP
       for (int i = lo; i < hi; ++i) {
         const Real v = c.gradsq ? g[i] * g[i] : moved[i] * g[i];
@@ -251,21 +261,26 @@ class Newton final : public Optimizer {
     return c;
   }
 
-  /// The step after several samples: reads gradient, curvature, mean, hess, momentum; writes the last three:
-  /// 32 bytes per parameter.
-  void update_range(const Exec& exec, std::uint64_t step, double lr, const GroupRange& range) const {
+  /// The step after several samples: reads gradient, curvature, mean, hess, momentum; writes the last three, and the next
+  /// weights where `perturbs`: 32 or 36 bytes per parameter.
+  template <bool perturbs>
+  void update_range(const Exec& exec, std::uint64_t step, double lr, const Noise& next, const GroupRange& range, Vec weights) const {
     const Vec mean = mean_, hess = hess_, momentum = momentum_;
-    const ConstVec grad = grad_, curvature = curvature_;
+    const ConstVec grad = grad_, curvature = curvature_, given = next.given;
+    const RandomKey key = next.key;
     const NewtonStep c = step_constants(step, lr, range.group);
     const DeviceReport report = report_;
     for_blocks("varion::newton::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+      Real eps[kNoiseBlock];
+      if (perturbs) noise_block(key, given, base, lo, hi, eps);
       const Real *const g = grad.data() + base, *const v = curvature.data() + base;
       Real *const m = mean.data() + base, *const h = hess.data() + base, *const b = momentum.data() + base;
+      Real* const w = weights.data() + base;
       int bad = 0, refused = 0;
-      if (c.correct && c.gradsq) update_block<true, true>(c, g, v, m, h, b, lo, hi, bad, refused);
-      else if (c.correct) update_block<true, false>(c, g, v, m, h, b, lo, hi, bad, refused);
-      else if (c.gradsq) update_block<false, true>(c, g, v, m, h, b, lo, hi, bad, refused);
-      else update_block<false, false>(c, g, v, m, h, b, lo, hi, bad, refused);
+      if (c.correct && c.gradsq) update_block<perturbs, true, true>(c, g, v, eps, m, h, b, w, lo, hi, bad, refused);
+      else if (c.correct) update_block<perturbs, true, false>(c, g, v, eps, m, h, b, w, lo, hi, bad, refused);
+      else if (c.gradsq) update_block<perturbs, false, true>(c, g, v, eps, m, h, b, w, lo, hi, bad, refused);
+      else update_block<perturbs, false, false>(c, g, v, eps, m, h, b, w, lo, hi, bad, refused);
       add_report(report, step, bad, refused);
     });
   }

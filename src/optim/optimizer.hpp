@@ -19,7 +19,7 @@ namespace varion {
 /// A named vector of an optimizer's state, in the layout of the parameters.
 struct StateVector {
   std::string name;  // "mean", "hess", "momentum", "exp_avg" ...
-  Vec data;          // [P]
+  Vec data;          // [P], or this process' own stretch of it
 };
 
 /// Where the standard normals of a sample come from: the counter, or (replaying a trace) a vector.
@@ -48,15 +48,21 @@ KOKKOS_INLINE_FUNCTION void add_report(const DeviceReport& report, std::uint64_t
 
 class Optimizer {
  public:
-  Optimizer(const Layout& layout, std::string name) : layout_(layout), name_(std::move(name)) {
-    mean_ = long_vector("varion::optim::mean", layout.size());
+  /// `variational`: the mean is a state of its own, not the weights.
+  Optimizer(const Layout& layout, std::string name, bool variational) : layout_(layout), name_(std::move(name)) {
+    mean_ = variational ? own_vector("varion::optim::mean") : long_vector("varion::optim::mean", layout.size());
     report_ = DeviceReport("varion::optim::report");
   }
   virtual ~Optimizer() = default;
 
   const std::string& name() const { return name_; }
+  /// Where other ranks keep parts of the posterior, only this one's numbers of it are meant; a point estimate's are the
+  /// weights, which every rank has.
   Vec mean() const { return mean_; }
   Index size() const { return layout_.size(); }
+  /// The stretch that is kept here.
+  Index own_begin() const { return layout_.own_begin(); }
+  Index own_size() const { return layout_.own_size(); }
 
   /// Starts from the weights in mean(): states to their initial values.
   virtual void start(const Exec&) = 0;
@@ -65,11 +71,20 @@ class Optimizer {
   /// Takes in the gradient of the mean loss at `weights`, which `perturb` wrote with this noise; samples come in
   /// order 0, 1, ... The gradient of the last sample stays untouched until `update`.
   virtual void collect(const Exec&, int sample, const Noise&, ConstVec weights, ConstVec gradient) = 0;
-  /// What `collect` has made of its samples, for `update`: means, which may be averaged over several slots in place. Empty
-  /// where that is the last gradient itself, which is then averaged before it is collected.
-  virtual std::vector<Vec> collected() { return {}; }
+  /// How many vectors `collect` makes of its samples, for `update`: means, which may be averaged over several slots. The
+  /// first is that of the gradient. 0: the last gradient itself, which is then averaged before it is collected.
+  virtual size_t collects() const { return 0; }
+  /// The vectors [P] to collect into, and to update from. Without this call an optimizer makes its own when it needs them. The
+  /// first may be the gradient itself where a step has one sample.
+  virtual void collect_in(const std::vector<Vec>&) {}
   /// One step on the samples collected. `step` counts from 1, `lr` is the schedule's value.
   virtual void update(const Exec&, std::uint64_t step, double lr) = 0;
+
+  /// update, and the next step's perturb, in one pass where that is possible. The same bits as the two calls.
+  virtual void update_and_perturb(const Exec& exec, std::uint64_t step, double lr, const Noise& next, Vec weights) {
+    update(exec, step, lr);
+    perturb(exec, next, weights);
+  }
 
   /// collect of the last sample, update, and the next step's perturb: what a fused kernel does in one pass, from the
   /// weights of this step to those of the next. The same bits as the three calls.
@@ -89,7 +104,7 @@ class Optimizer {
   /// sigma of every weight; empty for point estimates.
   virtual Vec sigma(const Exec&) const { return {}; }
 
-  /// Everything a restart needs besides the step count, "mean" first.
+  /// Everything a restart needs besides the step count, "mean" first; the own stretches.
   virtual std::vector<StateVector> state() const = 0;
   /// Attributes for the posterior file: name and value, as text.
   virtual std::vector<std::pair<std::string, double>> attributes() const = 0;
@@ -105,7 +120,18 @@ class Optimizer {
   }
 
  protected:
+  /// Zeros for this process' own stretch, addressed like a whole vector: no kernel asks for numbers outside of it.
+  Vec own_vector(const std::string& label) {
+    const Vec v = long_vector(label, layout_.own_size());
+    if (layout_.own_size() == layout_.size()) return v;
+    kept_.push_back(v);
+    return Vec(v.data() - layout_.own_begin(), static_cast<size_t>(layout_.own_end()));
+  }
+  /// The own stretch of a vector so addressed.
+  Vec own(const Vec& v) const { return slice(v, layout_.own_begin(), layout_.own_size()); }
+
   const Layout& layout_;
+  std::vector<Vec> kept_;
   std::string name_;
   Vec mean_;                             // [P], never overwritten by a sample
   DeviceReport report_;

@@ -10,7 +10,7 @@ namespace varion {
 class PointEstimate : public Optimizer {
  public:
   PointEstimate(const Layout& layout, const std::string& name, std::array<double, Layout::kGroups> decay)
-      : Optimizer(layout, name), decay_(decay) {}
+      : Optimizer(layout, name, false), decay_(decay) {}
   void perturb(const Exec& exec, const Noise&, Vec weights) const override {
     if (weights.data() != mean_.data()) Kokkos::deep_copy(exec, weights, mean_);
   }
@@ -26,12 +26,12 @@ class AdamW final : public PointEstimate {
   AdamW(const Layout& layout, double beta1, double beta2, double eps,
         std::array<double, Layout::kGroups> decay)
       : PointEstimate(layout, "adamw", decay), beta1_(beta1), beta2_(beta2), eps_(eps) {
-    first_ = long_vector("varion::optim::exp_avg", layout.size());
-    second_ = long_vector("varion::optim::exp_avg_sq", layout.size());
+    first_ = own_vector("varion::optim::exp_avg");
+    second_ = own_vector("varion::optim::exp_avg_sq");
   }
   void start(const Exec& exec) override {
-    Kokkos::deep_copy(exec, first_, Real(0));
-    Kokkos::deep_copy(exec, second_, Real(0));
+    Kokkos::deep_copy(exec, own(first_), Real(0));
+    Kokkos::deep_copy(exec, own(second_), Real(0));
   }
   void update(const Exec& exec, std::uint64_t step, double lr) override {
     for (const GroupRange& g : layout_.groups()) update_range(exec, step, lr, g);
@@ -66,7 +66,7 @@ class AdamW final : public PointEstimate {
     });
   }
   std::vector<StateVector> state() const override {
-    return {{"mean", mean_}, {"exp_avg", first_}, {"exp_avg_sq", second_}};
+    return {{"mean", own(mean_)}, {"exp_avg", own(first_)}, {"exp_avg_sq", own(second_)}};
   }
   std::vector<std::pair<std::string, double>> attributes() const override {
     return {{"beta1", beta1_}, {"beta2", beta2_}, {"eps", eps_}, {"weight_decay", decay_[0]}, {"weight_decay_1d", decay_[1]}};
@@ -81,9 +81,9 @@ class Sgd final : public PointEstimate {
  public:
   Sgd(const Layout& layout, double momentum, std::array<double, Layout::kGroups> decay)
       : PointEstimate(layout, "sgd", decay), momentum_factor_(momentum) {
-    momentum_ = long_vector("varion::optim::momentum", layout.size());
+    momentum_ = own_vector("varion::optim::momentum");
   }
-  void start(const Exec& exec) override { Kokkos::deep_copy(exec, momentum_, Real(0)); }
+  void start(const Exec& exec) override { Kokkos::deep_copy(exec, own(momentum_), Real(0)); }
   /// d = g + decay w; b = mu b + d; w -= lr b. (From b = 0 the first b is d, as in PyTorch.)
   /// Reads gradient, mean, momentum, writes two: 20 bytes per parameter.
   void update(const Exec& exec, std::uint64_t step, double lr) override {
@@ -111,7 +111,7 @@ class Sgd final : public PointEstimate {
     });
   }
   std::vector<StateVector> state() const override {
-    return {{"mean", mean_}, {"momentum", momentum_}};
+    return {{"mean", own(mean_)}, {"momentum", own(momentum_)}};
   }
   std::vector<std::pair<std::string, double>> attributes() const override {
     return {{"momentum_factor", momentum_factor_}, {"weight_decay", decay_[0]}, {"weight_decay_1d", decay_[1]}};

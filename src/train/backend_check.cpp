@@ -41,23 +41,24 @@ FirstSteps first_steps(Config config, Index steps, const Comm& comm) {
   Trainer trainer(layout, config, data, exec, comm);
   Optimizer& optimizer = trainer.optimizer();
   FirstSteps out;
-  for (const StateVector& s : optimizer.state()) out.start[s.name] = to_host(s.data);
+  for (const StateVector& s : optimizer.state()) out.start[s.name] = whole(s.data, optimizer, comm, true);
   std::vector<float> weights, gradient;
+  const auto own = [&](const Vec& v) { return slice(v, optimizer.own_begin(), optimizer.own_size()); };
   if (optimizer.is_variational()) {
     const Vec w("varion::verify::weights", static_cast<size_t>(layout.size()));
     optimizer.perturb(exec, trainer.noise(1, 0), w);
-    weights = to_host(w);
+    weights = whole(own(w), optimizer, comm, true);
   }
   RunPosition at;
   while (at.step < static_cast<std::uint64_t>(steps)) {
     trainer.step(++at.step, at.samples, kRate * config.real("optim.lr"), false);
     at.samples += static_cast<std::uint64_t>(trainer.batch());
-    if (at.step == 1) gradient = to_host(trainer.gradient());
+    if (at.step == 1) gradient = whole(own(trainer.gradient()), optimizer, comm, true);
   }
   const StepNews news = trainer.news();
   require(news.report.nonfinite == 0 && std::isfinite(news.loss), Exit::diverged, "step ",
           news.report.first_bad > 0 ? news.report.first_bad : steps, ": not finite; lower optim.lr");
-  out.file = to_file(layout, optimizer, config, data, at, "");
+  out.file = to_file(layout, optimizer, config, data, at, "", comm, true);
   out.file.root["kind"] = kReference;
   for (auto& [name, flat] : {std::pair{"first_weights", &weights}, {"first_gradient", &gradient}}) {
     if (flat->empty()) continue;

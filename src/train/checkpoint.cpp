@@ -15,6 +15,11 @@ std::vector<float> to_host(const Vec& v) {
   return {host.data(), host.data() + host.extent(0)};
 }
 
+std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere) {
+  if (optimizer.own_size() == optimizer.size()) return to_host(v);
+  return comm.join(to_host(v), optimizer.size(), everywhere);
+}
+
 void resolve_ess(Config& config, const DataSet& data) {
   if (config.has("optim.ess") && config.text("optim.ess") == "auto")
     config.set("optim.ess", std::to_string(data.train.count), "auto: training examples");
@@ -70,8 +75,8 @@ std::array<double, 3> quantiles(std::vector<float> v) {
   return out;
 }
 
-io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config,
-                          const DataSet& data, const RunPosition& at, const std::string& env_json) {
+io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config, const DataSet& data,
+                          const RunPosition& at, const std::string& env_json, const Comm& comm, bool everywhere) {
   io::PosteriorFile f;
   for (const Parameter& p : layout.parameters()) {
     io::TensorInfo t;
@@ -83,9 +88,9 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
   }
   for (const StateVector& s : optimizer.state()) {
     if (s.name == "mean")
-      f.mean = to_host(s.data);
+      f.mean = whole(s.data, optimizer, comm, everywhere);
     else
-      f.states.emplace_back(s.name, to_host(s.data));
+      f.states.emplace_back(s.name, whole(s.data, optimizer, comm, everywhere));
   }
   f.optimizer = optimizer.name();
   for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;
@@ -160,17 +165,17 @@ void from_file(const io::PosteriorFile& f, const std::string& name, const Layout
     for (const auto& [state, flat] : f.states)
       if (state == s.name) values = &flat;
     require(values != nullptr, Exit::data, name, ": no optim/", s.name);
-    require(values->size() == s.data.extent(0), Exit::data, name, ": ", s.name, " has ",
-            values->size(), " entries, not ", s.data.extent(0));
+    require(static_cast<Index>(values->size()) == optimizer.size(), Exit::data, name, ": ", s.name, " has ", values->size(),
+            " entries, not ", optimizer.size());
     Kokkos::deep_copy(s.data, Kokkos::View<const float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(
-                                  values->data(), values->size()));
+                                  values->data() + optimizer.own_begin(), s.data.extent(0)));
   }
   const Vec sigma = optimizer.sigma(Exec());
   if (sigma.extent(0) > 0) {
     const auto host = to_host(sigma);
     for (size_t i = 0; i < host.size(); ++i)
       require(host[i] > 0 && std::isfinite(host[i]), Exit::data, name,
-              ": hess + weight_decay is not positive at index ", i);
+              ": hess + weight_decay is not positive at index ", static_cast<Index>(i) + optimizer.own_begin());
   }
 }
 

@@ -20,9 +20,10 @@ struct RunPosition {
   std::string best;        // smallest value of checkpoint.best so far, empty before the first
 };
 
-/// Everything but `history` and `layers`. Copies the state to the host and waits for that.
-io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config,
-                          const DataSet& data, const RunPosition& at, const std::string& env_json);
+/// Everything but `history` and `layers`. Copies the state to the host and waits for that. Where the posterior is sharded:
+/// collective, with vectors on the first rank, or everywhere.
+io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config, const DataSet& data,
+                          const RunPosition& at, const std::string& env_json, const Comm& comm = {}, bool everywhere = false);
 /// Sizes and quantiles of every tensor, for people who look into the file. Takes longer than the copy.
 std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& file);
 /// Errors (65): a field is missing or no count.
@@ -51,5 +52,9 @@ std::array<double, 3> quantiles(std::vector<float> v);
 
 /// The numbers of a device vector, on the host.
 std::vector<float> to_host(const Vec& v);
+
+/// The whole vector of which v is this rank's stretch, on the first rank or on all; v itself where the posterior is not
+/// sharded.
+std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere = false);
 
 }  // namespace varion

@@ -116,6 +116,20 @@ Metrics Evaluator::at(const Examples& e, ConstVec weights) {
   return reduce(e, {outputs(e, weights)});
 }
 
+/// Every rank's stretch of the weights to every rank.
+void Evaluator::complete(const Optimizer& optimizer, const Vec& weights) {
+  if (optimizer.own_size() < optimizer.size()) comm_.all_gather(exec_, weights);
+}
+
+Metrics Evaluator::at_mean(const Examples& e, const Optimizer& optimizer) {
+  if (optimizer.own_size() == optimizer.size()) return at(e, optimizer.mean());
+  const Vec weights("varion::evaluate::weights", static_cast<size_t>(optimizer.size()));
+  Kokkos::deep_copy(exec_, slice(weights, optimizer.own_begin(), optimizer.own_size()),
+                    slice(optimizer.mean(), optimizer.own_begin(), optimizer.own_size()));
+  complete(optimizer, weights);
+  return at(e, weights);
+}
+
 Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed,
                             int samples) {
   const Region region("evaluate");
@@ -124,6 +138,7 @@ Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::
   for (int s = 0; s < (optimizer.is_variational() ? samples : 1); ++s) {
     optimizer.sample(exec_, RandomKey::make(seed, Stream::eval_noise, 0, static_cast<std::uint64_t>(s)),
                      weights);
+    complete(optimizer, weights);
     passes.push_back(outputs(e, weights));
   }
   return reduce(e, passes);
@@ -149,6 +164,13 @@ Index slot_batch(const Config& config, const DataSet& data, const Comm& comm, In
           "parallel.slots = ", slots, " is no power of two: sums over ranks are then only possible with parallel.mode=fast");
   return batch / slots;
 }
+
+/// The layout, of which this rank keeps its stretch where the posterior is sharded.
+const Layout& shared_out(Layout& layout, bool sharded, const Comm& comm) {
+  const Stretch own = sharded ? comm.own(layout.size()) : Stretch{0, layout.size()};
+  layout.keep(own.begin, own.end);
+  return layout;
+}
 }  // namespace
 
 Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm)
@@ -157,48 +179,111 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       seed_(static_cast<std::uint64_t>(config.integer("run.seed"))),
       slots_(slots_of(config, comm)),
       fast_(config.text("parallel.mode") == "fast"),
+      sharded_(config.flag("parallel.shard_posterior") && comm.size() > 1),
       train_(exec, data.train),
       net_(layout, config, data, slot_batch(config, data, comm, slots_), true),
       plan_(net_.batch, data.flip, data.crop_pad),
-      optimizer_(Optimizers::of().find(config.text("optim.name")).make(layout, config)),
+      optimizer_(Optimizers::of().find(config.text("optim.name")).make(shared_out(layout, sharded_, comm_), config)),
       replay_(net_.graph, exec),
       records_(backend::Capture::supported() && config.text("train.capture") == "auto" && !net_.graph.draws()),
       clip_(config.real("optim.grad_clip")) {
   own_slots_ = slots_ / comm.size();
   first_slot_ = own_slots_ * comm.rank();
-  apart_ = slots_ > 1 && config.text("parallel.noise") == "per_slot" && !optimizer_->collected().empty();
-  sums_.resize(apart_ ? optimizer_->collected().size() : 1);
+  apart_ = slots_ > 1 && config.text("parallel.noise") == "per_slot" && optimizer_->collects() > 0;
+  require(!apart_ || !sharded_, Exit::config, "parallel.shard_posterior needs parallel.noise=shared with ", optimizer_->name(),
+          ": a rank that keeps a part of mean and Hessian cannot draw weights of its own");
+  comm_.use_device_memory(backend::mpi_takes_device_memory(config.text("parallel.gpu_aware_mpi")));
   steps_per_epoch_ = std::max<Index>(data.train.count / batch(), 1);
   loss_ = Kokkos::View<double*, Memory>("varion::train::loss", static_cast<size_t>(slots_));
-  squares_ = Kokkos::View<double, Memory>("varion::train::squares");
+  gradient_memory_ = comm_.vector("varion::train::gradient", layout.size());
+  gradient_ = gradient_memory_;
   // The weights of a point estimate are its mean: no copy.
-  weights_ = optimizer_->is_variational() ? long_vector("varion::train::weights", layout.size())
-                                          : optimizer_->mean();
-  gradient_ = long_vector("varion::train::gradient", layout.size());
+  if (optimizer_->is_variational())
+    weights_memory_ = sharded_ ? comm_.vector("varion::train::weights", layout.size())
+                               : KeptVec{long_vector("varion::train::weights", layout.size()), nullptr};
+  weights_ = optimizer_->is_variational() ? weights_memory_.vec : optimizer_->mean();
+  for (size_t k = 0; apart_ && k < optimizer_->collects(); ++k) {
+    // One sample a step: its gradient is the mean of its samples.
+    const bool in_place = k == 0 && optimizer_->samples_per_step() == 1;
+    collected_.push_back(in_place ? gradient_memory_ : comm_.vector("varion::train::collected", layout.size()));
+  }
+  for (size_t k = 0; own_slots_ > 1 && k < (apart_ ? collected_.size() : 1); ++k) sums_.emplace_back(comm_);
   replay_.weights = weights_;
   replay_.gradient = gradient_;
   replay_.train = true;
-  layout.initialise(exec_, seed_, optimizer_->mean());
+  layout.initialise(exec_, seed_, weights_);
+  if (optimizer_->is_variational())
+    Kokkos::deep_copy(exec_, slice(optimizer_->mean(), optimizer_->own_begin(), optimizer_->own_size()),
+                      slice(weights_, optimizer_->own_begin(), optimizer_->own_size()));
   optimizer_->start(exec_);
 }
 
-void sum_of_squares(const Exec& exec, ConstVec v, Kokkos::View<double, Memory> out) {
-  constexpr int lanes = 4;  // a noise block holds 4 numbers on a GPU, 32 times as many on a host
-  const Index n = static_cast<Index>(v.extent(0));
-  Kokkos::parallel_reduce(
-      "varion::train::norm", Range(exec, 0, (n + kNoiseBlock - 1) / kNoiseBlock),
-      KOKKOS_LAMBDA(const Index block, double& sum) {
-        const Index base = block * kNoiseBlock;
-        const int count = static_cast<int>(n - base < kNoiseBlock ? n - base : Index(kNoiseBlock));
-        const Real* const x = v.data() + base;
+/// sum = the parts, one after another.
+void add_parts(const Exec& exec, Kokkos::View<const double*, Memory> parts, Kokkos::View<double, Memory> sum) {
+  const Index n = static_cast<Index>(parts.extent(0));
+  Kokkos::parallel_for(
+      "varion::train::norm", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
+        double total = 0;
+        for (Index i = 0; i < n; ++i) total += parts(i);
+        sum() = total;
+      });
+}
+
+constexpr Index kSquareChunk = 4096;  // what ranks share out is a multiple of it
+
+/// parts[chunk] = the sum of squares of a chunk's numbers, for the chunks of [begin, end). On a host.
+void square_chunks_host(const Real* x, Index begin, Index end, double* parts) {
+  using Host = Kokkos::DefaultHostExecutionSpace;
+  Kokkos::parallel_for(
+      "varion::train::squares",
+      Kokkos::RangePolicy<Host, Kokkos::IndexType<Index>>(begin / kSquareChunk, (end + kSquareChunk - 1) / kSquareChunk), [=](const Index chunk) {
+        constexpr int lanes = 16;
+        const Index hi = std::min(end, (chunk + 1) * kSquareChunk);
         double part[lanes] = {};
-        int i = 0;
-        for (; i + lanes <= count; i += lanes)
+        Index i = chunk * kSquareChunk;
+        for (; i + lanes <= hi; i += lanes)
           for (int k = 0; k < lanes; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
-        for (; i < count; ++i) part[0] += double(x[i]) * double(x[i]);
-        sum += (part[0] + part[1]) + (part[2] + part[3]);
-      },
-      out);
+        for (int k = 0; i < hi; ++i, ++k) part[k] += double(x[i]) * double(x[i]);
+        double sum = 0;
+        for (const double p : part) sum += p;
+        parts[chunk] = sum;
+      });
+}
+
+/// The same, a team a chunk.
+void square_chunks(const Exec& exec, ConstVec v, Index begin, Index end, Kokkos::View<double*, Memory> parts) {
+  const Index first = begin / kSquareChunk;
+  Kokkos::parallel_for(
+      "varion::train::squares", Team(exec, static_cast<int>((end + kSquareChunk - 1) / kSquareChunk - first), 128),
+      KOKKOS_LAMBDA(const Member& team) {
+        const Index chunk = first + team.league_rank(), lo = chunk * kSquareChunk;
+        const Index hi = lo + kSquareChunk < end ? lo + kSquareChunk : end;
+        double sum = 0;
+        Kokkos::parallel_reduce(
+            Kokkos::TeamThreadRange(team, hi - lo), [&](const Index i, double& s) { s += double(v(lo + i)) * double(v(lo + i)); }, sum);
+        Kokkos::single(Kokkos::PerTeam(team), [&] { parts(chunk) = sum; });
+      });
+}
+
+void SquareSum::take(const Exec& exec, ConstVec v, Index begin, Index end) {
+  const auto chunks = static_cast<size_t>((static_cast<Index>(v.extent(0)) + kSquareChunk - 1) / kSquareChunk);
+  if (parts_.extent(0) != chunks) parts_ = Kokkos::View<double*, Memory>("varion::train::square_parts", chunks);
+  else if (begin > 0 || end < static_cast<Index>(v.extent(0))) Kokkos::deep_copy(exec, parts_, 0.0);
+  if (end > begin) {
+    if (kHostExec) square_chunks_host(v.data(), begin, end, parts_.data());
+    else square_chunks(exec, v, begin, end, parts_);
+  }
+  add_parts(exec, parts_, value_);
+}
+
+double SquareSum::over_ranks(const Exec& exec, const Comm& comm) const {
+  std::vector<double> parts(parts_.extent(0));
+  Kokkos::deep_copy(exec, Kokkos::View<double*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(parts.data(), parts.size()), parts_);
+  exec.fence();  // read here
+  comm.sum(parts);
+  double sum = 0;
+  for (const double p : parts) sum += p;
+  return sum;
 }
 
 /// g *= limit / |g| where |g| is larger. 8 bytes per element.
@@ -220,17 +305,6 @@ void add_share(const Exec& exec, ConstVec value, double share, bool add, Index s
       "varion::train::loss", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
         sum(slot) = (add ? sum(slot) : 0.0) + share * static_cast<double>(value(0));
       });
-}
-
-/// to = factor from, which may be the same vector. 8 bytes per element.
-void scale(const Exec& exec, Real factor, ConstVec from, Vec to) {
-  for_blocks("varion::train::scale", exec, 0, static_cast<Index>(to.extent(0)),
-             KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-               const Real* const x = from.data() + base;
-               Real* const y = to.data() + base;
-               VARION_IVDEP
-               for (int i = lo; i < hi; ++i) y[i] = factor * x[i];
-             });
 }
 
 void Trainer::fill_batch(std::uint64_t first) {
@@ -268,46 +342,60 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
   pass();
   add_share(exec_, replay_.value(net_.loss), 1.0 / samples, sample > 0, slot, loss_);
   if (clip_ > 0) {
-    sum_of_squares(exec_, gradient_, squares_);
-    clip_to_norm(exec_, squares_, clip_, gradient_);
+    clipped_.take(exec_, gradient_, 0, static_cast<Index>(gradient_.extent(0)));
+    clip_to_norm(exec_, clipped_.value(), clip_, gradient_);
   }
 }
 
-/// out = the mean over all slots of what this rank's have added to `sums`.
-void Trainer::mean_over_slots(std::vector<SlotSum>& sums, const std::vector<Vec>& out) {
+/// The means over all slots of what this rank's have added to the sums, or of `last` where there is one slot a rank. Where the
+/// posterior is sharded, only the own stretch of them. They stand in the vectors that hold the sums.
+std::vector<Vec> Trainer::mean_over_slots(const std::vector<Vec>& last) {
   const Region region("reduce");
-  for (size_t k = 0; k < out.size(); ++k) {
-    const Vec sum = own_slots_ > 1 ? sums[k].take(exec_) : out[k];
-    if (fast_) comm_.sum(exec_, sum);
-    else comm_.tree_sum(exec_, sum);
-    scale(exec_, 1 / static_cast<Real>(slots_), sum, out[k]);
+  std::vector<Vec> means;
+  for (size_t k = 0; k < last.size(); ++k) {
+    const Vec sum = own_slots_ > 1 ? sums_[k].take(exec_) : last[k];
+    const Real share = 1 / static_cast<Real>(slots_);
+    if (fast_) comm_.sum(exec_, sum, share);
+    else if (sharded_) comm_.reduce_scatter(exec_, sum, share);
+    else comm_.tree_sum(exec_, sum, share);
+    means.push_back(sum);
   }
+  return means;
 }
 
-/// gradient_ = the mean over all slots at the weights in place.
+/// Weights of which this rank has written its stretch: all of them.
+void Trainer::complete(const Vec& weights) {
+  if (sharded_) comm_.all_gather(exec_, weights);
+}
+
+/// mean_gradient_ = the mean over all slots at the weights in place.
 void Trainer::mean_pass(std::uint64_t step, std::uint64_t first, int sample) {
   for (Index slot = first_slot_; slot < first_slot_ + own_slots_; ++slot) {
     slot_pass(step, first, slot, sample);
     if (own_slots_ > 1) sums_[0].add(exec_, gradient_);
   }
-  if (slots_ > 1) mean_over_slots(sums_, {gradient_});
+  mean_gradient_ = slots_ > 1 ? mean_over_slots({gradient_})[0] : gradient_;
 }
 
 /// The step where every slot has weight samples of its own.
 void Trainer::slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
   const int samples = optimizer_->samples_per_step();
-  const std::vector<Vec> collected = optimizer_->collected();
+  const std::vector<Vec> collected(collected_.begin(), collected_.end());
+  optimizer_->collect_in(collected);
   for (Index slot = first_slot_; slot < first_slot_ + own_slots_; ++slot) {
     for (int s = 0; s < samples; ++s) {
-      optimizer_->perturb(exec_, noise(step, s, slot), weights_);
+      if (s > 0 || slot > first_slot_ || perturbed_ != step) optimizer_->perturb(exec_, noise(step, s, slot), weights_);
       slot_pass(step, first, slot, s);
       optimizer_->collect(exec_, s, noise(step, s, slot), weights_, gradient_);
     }
     for (size_t k = 0; own_slots_ > 1 && k < collected.size(); ++k) sums_[k].add(exec_, collected[k]);
   }
-  mean_over_slots(sums_, collected);
-  if (want_norm) sum_of_squares(exec_, collected[0], squares_);
-  optimizer_->update(exec_, step, lr);
+  const std::vector<Vec> means = mean_over_slots(collected);
+  mean_gradient_ = means[0];
+  if (want_norm) squares_.take(exec_, mean_gradient_, 0, optimizer_->size());
+  optimizer_->collect_in(means);
+  optimizer_->update_and_perturb(exec_, step, lr, noise(step + 1, 0, first_slot_), weights_);
+  perturbed_ = step + 1;
 }
 
 void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
@@ -316,18 +404,41 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
   const int samples = optimizer_->samples_per_step();
   for (int s = 0; s < samples; ++s) {
     // The last step has left the first sample's weights, unless the run begins here.
-    if (s > 0 || perturbed_ != step) optimizer_->perturb(exec_, noise(step, s), weights_);
+    if (s > 0 || perturbed_ != step) {
+      optimizer_->perturb(exec_, noise(step, s), weights_);
+      complete(weights_);
+    }
     mean_pass(step, first, s);
     const bool last = s + 1 == samples;
-    if (last && want_norm && (clip_ <= 0 || slots_ > 1)) sum_of_squares(exec_, gradient_, squares_);
+    if (last && want_norm && clip_ > 0 && slots_ == 1) squares_ = clipped_;  // before it was clipped
+    else if (last && want_norm)
+      squares_.take(exec_, mean_gradient_, optimizer_->own_begin(), optimizer_->own_begin() + optimizer_->own_size());
     if (!last) {
-      optimizer_->collect(exec_, s, noise(step, s), weights_, gradient_);
+      optimizer_->collect(exec_, s, noise(step, s), weights_, mean_gradient_);
     } else {
-      optimizer_->finish(exec_, s, noise(step, s), gradient_, step, lr, noise(step + 1, 0), weights_);
+      optimizer_->finish(exec_, s, noise(step, s), mean_gradient_, step, lr, noise(step + 1, 0), weights_);
+      complete(weights_);
       perturbed_ = step + 1;
     }
   }
 }
+
+namespace {
+/// The counts of ranks that each looked at a stretch.
+StepReport over_ranks(const StepReport& own, const Comm& comm) {
+  std::vector<double> counts(2 + static_cast<size_t>(comm.size()));
+  counts[0] = static_cast<double>(own.nonfinite);
+  counts[1] = static_cast<double>(own.nonpositive);
+  counts[2 + static_cast<size_t>(comm.rank())] = static_cast<double>(own.first_bad);
+  comm.sum(counts);
+  StepReport all{static_cast<std::int64_t>(counts[0]), static_cast<std::int64_t>(counts[1]), 0};
+  for (size_t r = 2; r < counts.size(); ++r) {
+    const auto first = static_cast<std::int64_t>(counts[r]);
+    if (first > 0 && (all.first_bad == 0 || first < all.first_bad)) all.first_bad = first;
+  }
+  return all;
+}
+}  // namespace
 
 StepNews Trainer::news() {
   StepNews n;
@@ -335,8 +446,12 @@ StepNews Trainer::news() {
   using HostScalar = Kokkos::View<double, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
   using HostVector = Kokkos::View<double*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
   Kokkos::deep_copy(exec_, HostVector(losses.data(), losses.size()), loss_);
-  Kokkos::deep_copy(exec_, HostScalar(&n.gradient_norm), squares_);
+  Kokkos::deep_copy(exec_, HostScalar(&n.gradient_norm), squares_.value());
   n.report = optimizer_->take_report(exec_);  // waits
+  if (sharded_) {
+    n.gradient_norm = squares_.over_ranks(exec_, comm_);
+    n.report = over_ranks(n.report, comm_);
+  }
   n.gradient_norm = std::sqrt(n.gradient_norm);
   comm_.sum(losses);  // each stands on one rank and is zero on the others
   for (const double loss : losses) n.loss += loss / static_cast<double>(slots_);

@@ -35,8 +35,9 @@ Index outputs_of(const DataSet& data);
 class Evaluator {
  public:
   Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm = {});
-  /// Metrics at one weight vector.
+  /// Metrics at one weight vector, or at the optimizer's mean.
   Metrics at(const Examples& e, ConstVec weights);
+  Metrics at_mean(const Examples& e, const Optimizer& optimizer);
   /// Metrics of the average over `samples` posterior draws (probabilities, not logits, are averaged).
   /// One draw serves the whole set.
   Metrics averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed, int samples);
@@ -46,6 +47,7 @@ class Evaluator {
 
  private:
   std::vector<float> outputs(const Examples& e, ConstVec weights);
+  void complete(const Optimizer& optimizer, const Vec& weights);
   std::map<const Examples*, DeviceExamples> on_device_;
   Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
   const DataSet& data_;
@@ -55,13 +57,25 @@ class Evaluator {
   BatchPlan plan_;
 };
 
-/// out = the sum of squares of a vector, on the device. 4 bytes read per element.
-void sum_of_squares(const Exec& exec, ConstVec v, Kokkos::View<double, Memory> out);
+/// A vector's sum of squares, on the device, added in an order that depends on nothing but its length.
+class SquareSum {
+ public:
+  /// Of the numbers [begin, end) of v, of which begin is a multiple of 4096; the rest counts as zeros. 4 bytes read per number.
+  void take(const Exec& exec, ConstVec v, Index begin, Index end);
+  /// The last one taken; 0 before the first.
+  Kokkos::View<const double, Memory> value() const { return value_; }
+  /// The sum over ranks that each took another stretch.
+  double over_ranks(const Exec& exec, const Comm& comm) const;
+
+ private:
+  Kokkos::View<double*, Memory> parts_;
+  Kokkos::View<double, Memory> value_{"varion::train::squares"};
+};
 
 /// What the host learns of the steps since it last asked.
 struct StepNews {
   double loss = 0;           // of the last step, the mean over its samples
-  double gradient_norm = 0;  // of the last sample's gradient where it was asked for, else of the last that was
+  double gradient_norm = 0;  // of the last gradient that it was asked for
   StepReport report;
 };
 
@@ -92,7 +106,7 @@ class Trainer {
     return {RandomKey::make(seed_, Stream::train_noise, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot)), {}};
   }
   /// Of the last step's last sample, the mean over slots.
-  Vec gradient() const { return apart_ ? optimizer_->collected()[0] : gradient_; }
+  Vec gradient() const { return mean_gradient_; }
   Index arena_words() const { return net_.graph.arena_words(); }
   /// Whether passes are launched as one recorded piece: not before the second.
   bool is_recorded() const { return recorded_.ready(); }
@@ -104,7 +118,8 @@ class Trainer {
   void slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int sample);
   void mean_pass(std::uint64_t step, std::uint64_t first, int sample);
   void slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm);
-  void mean_over_slots(std::vector<SlotSum>& sums, const std::vector<Vec>& out);
+  std::vector<Vec> mean_over_slots(const std::vector<Vec>& last);
+  void complete(const Vec& weights);
   void pass();
   void queue_pass();
   Exec exec_;
@@ -113,6 +128,7 @@ class Trainer {
   Index slots_, first_slot_, own_slots_;  // of all ranks; this rank's
   bool apart_;                            // slots have weight samples of their own
   bool fast_;                             // sums over ranks as MPI likes
+  bool sharded_;                          // every rank keeps a stretch of the posterior
   DeviceExamples train_;
   Index steps_per_epoch_;
   BatchGraph net_;
@@ -122,12 +138,15 @@ class Trainer {
   backend::Capture recorded_;  // of a pass
   bool records_;               // passes are to be recorded
   std::uint64_t passes_ = 0;
-  Vec weights_, gradient_;
+  KeptVec weights_memory_, gradient_memory_;
+  std::vector<KeptVec> collected_;
+  Vec weights_, gradient_, mean_gradient_;
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
   double clip_;
   std::vector<SlotSum> sums_;
   Kokkos::View<double*, Memory> loss_;     // [slots] of the last step; those of other ranks are zero
-  Kokkos::View<double, Memory> squares_;   // of the last gradient that was asked for
+  SquareSum squares_;                      // of the last mean gradient that was asked for
+  SquareSum clipped_;                      // of the last gradient that might be clipped
 };
 
 }  // namespace varion

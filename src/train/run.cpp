@@ -61,7 +61,7 @@ Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const Da
   Metrics out;
   const auto seed = static_cast<std::uint64_t>(config.integer("run.seed"));
   const int samples = static_cast<int>(config.integer("eval.samples"));
-  for (const auto& [k, v] : evaluator.at(data.test, optimizer.mean())) out["mean/" + k] = v;
+  for (const auto& [k, v] : evaluator.at_mean(data.test, optimizer)) out["mean/" + k] = v;
   const auto confidence = [&] {  // largest probability of every example
     std::vector<double> c;
     const auto& p = evaluator.last_probabilities;
@@ -80,7 +80,7 @@ Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const Da
     inside.resize(score.size(), 0);
     out[key] = auroc(score, inside);
   };
-  if (shifted) ood("mean/ood_auroc", [&] { evaluator.at(data.shifted, optimizer.mean()); });
+  if (shifted) ood("mean/ood_auroc", [&] { evaluator.at_mean(data.shifted, optimizer); });
   if (data.validation.count > 0)
     for (const auto& [k, v] : evaluator.averaged(data.validation, optimizer, seed + 2, samples)) out["val/" + k] = v;
   for (const auto& [k, v] : evaluator.averaged(data.test, optimizer, seed, samples)) out["test/" + k] = v;
@@ -254,7 +254,7 @@ class Run {
 
   io::PosteriorFile file() {
     at_.records = folder_.mark();
-    io::PosteriorFile f = to_file(layout_, optimizer_, config_, data_, at_, environment_);
+    io::PosteriorFile f = to_file(layout_, optimizer_, config_, data_, at_, environment_, comm_);
     const std::vector<std::string> keys{"step", "train_loss", "lr", "grad_norm"};
     for (const std::string& k : keys) f.history[k] = folder_.column(k, keys);
     return f;
@@ -265,11 +265,13 @@ class Run {
   void save() {
     watchdog_.beat(Phase::save, at_.step);
     const Clock::time_point begin = saved_ = Clock::now();
+    io::PosteriorFile f = gathered();
     if (!comm_.is_first()) return;
     saver_.wait();
+    if (f.tensors.empty()) f = file();
     char name[40];
     std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
-    saver_.start([this, begin, name = std::string(name), f = file(), records = folder_.records()]() mutable {
+    saver_.start([this, begin, name = std::string(name), f = std::move(f), records = folder_.records()]() mutable {
       folder_.sync();  // the checkpoint names these records: they reach the disk first
       f.layers = layer_table(f);
       io::save_posterior(folder_.checkpoints(), name, f);
@@ -282,10 +284,15 @@ class Run {
     ++saves_;
   }
 
+  /// What goes into a file where that takes all ranks, else nothing.
+  io::PosteriorFile gathered() { return optimizer_.own_size() < optimizer_.size() ? file() : io::PosteriorFile(); }
+
   /// best.h5 or final.h5.
   void save_posterior(const std::string& name) {
+    io::PosteriorFile f = gathered();
+    if (!comm_.is_first()) return;
     saver_.wait();
-    io::PosteriorFile f = file();
+    if (f.tensors.empty()) f = file();
     f.root["kind"] = "posterior";
     f.layers = layer_table(f);
     io::save_posterior(folder_.dir(), name, f);
@@ -318,10 +325,10 @@ class Run {
     ++unread_;
   }
 
-  /// ", the first in ..." by vector and tensor, or nothing.
+  /// ", the first in ..." by vector and tensor, or nothing. Collective where the posterior is sharded.
   std::string first_nonfinite() const {
     for (const StateVector& s : optimizer_.state()) {
-      const std::vector<float> values = to_host(s.data);
+      const std::vector<float> values = whole(s.data, optimizer_, comm_, true);
       const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
       if (bad == values.end()) continue;
       const Index at = bad - values.begin();
@@ -374,8 +381,9 @@ class Run {
   void log_statistics() {
     for (const StateVector& s : optimizer_.state()) {
       if (s.name != "hess") continue;
-      const std::vector<float> hess = to_host(s.data), sigma = to_host(optimizer_.sigma(exec_));
-      std::vector<float> ratio = to_host(optimizer_.mean());
+      const std::vector<float> hess = whole(s.data, optimizer_, comm_), sigma = whole(optimizer_.sigma(exec_), optimizer_, comm_);
+      std::vector<float> ratio = whole(optimizer_.state()[0].data, optimizer_, comm_);
+      if (!comm_.is_first()) return;
       double unmoved = 0;
       const double start = config_.real("optim.hess_init");  // of the matrices, which are nearly all
       for (size_t i = 0; i < hess.size(); ++i) {
@@ -402,7 +410,7 @@ class Run {
     const bool held = data_.validation.count > 0;
     nlohmann::json row{{"step", at_.step}};
     std::string line = text("step ", at_.step, ", ", held ? "validation" : "test", " at the mean:");
-    for (const auto& [k, v] : evaluator_.at(held ? data_.validation : data_.test, optimizer_.mean())) {
+    for (const auto& [k, v] : evaluator_.at_mean(held ? data_.validation : data_.test, optimizer_)) {
       row[(held ? "val/" : "test_at_mean/") + k] = v;
       line += text("  ", k, " ", number(v));
     }
@@ -415,7 +423,6 @@ class Run {
     const bool up = what == "acc" || what == "top5" || what == "auroc";
     if (!at_.best.empty() && (up ? value <= *parse_real(at_.best) : value >= *parse_real(at_.best))) return;
     at_.best = shortest(value);
-    if (!comm_.is_first()) return;
     save_posterior("best.h5");
   }
 
@@ -484,8 +491,8 @@ class Run {
                                             ? " Hessian updates refused: they would have made the precision non-positive"
                                             : " Hessian entries held at the float32 floor"));
     folder_.record(row);
-    if (!comm_.is_first()) return outcome;
     save_posterior("final.h5");
+    if (!comm_.is_first()) return outcome;
     folder_.write_csv(folder_.records());
     folder_.status("done", at_.step, Exit::ok, outcome.metrics);
     io::commit_file(folder_.dir(), "DONE", "");

@@ -2,7 +2,6 @@
 
 #include "core/blocks.hpp"
 #include "core/error.hpp"
-#include "core/memory.hpp"
 
 namespace varion {
 
@@ -18,18 +17,18 @@ void add_vector(const Exec& exec, ConstVec from, Vec to) {
 }
 
 void SlotSum::add(const Exec& exec, ConstVec v) {
-  const auto level = [&](size_t at) -> Vec& {
-    while (level_.size() <= at) level_.push_back(long_vector("varion::train::slots", static_cast<Index>(v.extent(0))));
+  const auto level = [&](size_t at) -> KeptVec& {
+    while (level_.size() <= at) level_.push_back(comm_.vector("varion::train::slots", static_cast<Index>(v.extent(0))));
     return level_[at];
   };
   const auto occupied = [&](size_t at) { return (count_ >> at & 1) != 0; };
   if (!occupied(0)) {
-    Kokkos::deep_copy(exec, level(0), v);
+    Kokkos::deep_copy(exec, level(0).vec, v);
   } else {
-    add_vector(exec, v, level(0));
+    add_vector(exec, v, level(0).vec);
     size_t at = 0;
-    for (; occupied(at + 1); ++at) add_vector(exec, level(at), level(at + 1));
-    Vec& above = level(at + 1);
+    for (; occupied(at + 1); ++at) add_vector(exec, level(at).vec, level(at + 1).vec);
+    KeptVec& above = level(at + 1);
     std::swap(level_[at], above);  // a buffer that is free comes down
   }
   ++count_;
@@ -39,11 +38,11 @@ Vec SlotSum::take(const Exec& exec) {
   ensure(count_ > 0, "a sum of no slots");
   size_t low = 0;
   while ((count_ >> low & 1) == 0) ++low;
-  Vec sum = level_[low];
+  Vec sum = level_[low].vec;
   for (size_t at = low + 1; count_ >> at != 0; ++at)  // where the count is no power of two
     if ((count_ >> at & 1) != 0) {
-      add_vector(exec, sum, level_[at]);
-      sum = level_[at];
+      add_vector(exec, sum, level_[at].vec);
+      sum = level_[at].vec;
     }
   count_ = 0;
   return sum;

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/types.hpp"
+#include "comm/comm.hpp"
 
 namespace varion {
 
@@ -12,6 +12,7 @@ namespace varion {
 /// vector a level, allocated at its first use.
 class SlotSum {
  public:
+  explicit SlotSum(const Comm& comm = {}) : comm_(comm) {}
   /// Takes in the next vector; it is not changed.
   void add(const Exec& exec, ConstVec v);
   /// The sum of what was added, in a buffer that the caller may change until the next `add`; empty again for the next
@@ -19,7 +20,8 @@ class SlotSum {
   Vec take(const Exec& exec);
 
  private:
-  std::vector<Vec> level_;
+  Comm comm_;  // gives the vectors
+  std::vector<KeptVec> level_;
   std::uint64_t count_ = 0;
 };
 

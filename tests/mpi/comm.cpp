@@ -66,6 +66,68 @@ TEST_CASE("slots on many ranks add up to the bits of one tree") {
   }
 }
 
+TEST_CASE("stretches of all ranks cover a vector") {
+  const Comm comm = Comm::world();
+  for (const int ranks : {1, 2, 4}) {
+    const Comm some = comm.block(ranks);
+    for (const Index n : {1, 4095, 4097, 70001}) {
+      std::vector<int> seen(static_cast<size_t>(n));
+      for (int r = 0; r < ranks; ++r) {
+        const Stretch s = some.stretch_of(n, r);
+        CHECK((s.begin % 4096 == 0 || s.begin == n));
+        for (Index i = s.begin; i < s.end; ++i) ++seen[static_cast<size_t>(i)];
+      }
+      CHECK(*std::min_element(seen.begin(), seen.end()) == 1);
+      CHECK(*std::max_element(seen.begin(), seen.end()) == 1);
+      CHECK(some.own(n).begin == some.stretch_of(n, some.rank()).begin);
+    }
+  }
+}
+
+TEST_CASE("sums over nodes, by messages, and in parts, have the bits of the tree") {
+  const Comm world = Comm::world();
+  const Exec exec;
+  // Four ranks as one node, as two, and as four that only send messages.
+  for (const int node_ranks : {4, 2, 1}) {
+    Comm comm = world.block(4, node_ranks);
+    for (const Index n : {1, 5000, 70001, 600001}) {
+      if (n > 70001 && node_ranks > 1) continue;  // where messages are halved
+      std::vector<std::vector<float>> all;
+      for (int r = 0; r < 4; ++r) all.push_back(bits(numbers(static_cast<std::uint64_t>(r), n)));
+      const std::vector<float> expected = [&] {
+        std::vector<float> sum = tree(all, 0, 4);
+        for (float& x : sum) x *= 0.3f;
+        return sum;
+      }();
+      const std::vector<KeptVec> vectors{comm.vector("varion::test::shared", n), {draw(0, n), nullptr}};
+      for (const KeptVec& kept : vectors) {
+        const Vec v = kept;
+        const auto fill = [&] { Kokkos::deep_copy(v, numbers(static_cast<std::uint64_t>(comm.rank()), n)); };
+        INFO(n << " numbers, nodes of " << node_ranks << (kept.memory ? ", shared" : ""));
+        CHECK((kept.memory != nullptr) == (&kept == &vectors[0] && node_ranks > 1));
+        fill();
+        comm.tree_sum(exec, v, 0.3f);
+        CHECK(bits(v) == expected);
+        fill();
+        comm.reduce_scatter(exec, v, 0.3f);
+        const Stretch own = comm.own(n);
+        const std::vector<float> scattered = bits(v);
+        const std::vector<float> part(scattered.begin() + own.begin, scattered.begin() + own.end);
+        CHECK(part == std::vector<float>(expected.begin() + own.begin, expected.begin() + own.end));
+        // What lies outside of the own stretch comes from the others.
+        for (Index i = 0; i < n; ++i)
+          if (i < own.begin || i >= own.end) v(i) = -1;
+        comm.barrier();
+        comm.all_gather(exec, v);
+        CHECK(bits(v) == expected);
+        CHECK(comm.join(part, n, true) == expected);
+        CHECK(comm.join(part, n, false) == (comm.is_first() ? expected : std::vector<float>()));
+        comm.barrier();
+      }
+    }
+  }
+}
+
 TEST_CASE("a sum of slots whose number is no power of two holds all of them") {
   for (const int slots : {3, 5, 6, 7}) {
     SlotSum sum;

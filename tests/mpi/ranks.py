@@ -57,6 +57,27 @@ run(1, "train", *words, "run.name=kept")
 assert digest("kept") == hashes["mlp-ivon"]
 assert "parallel.slots" in run(1, "train", *words, "run.name=kept", "parallel.slots=2", "train.steps=14", code=78)
 
+# Every rank keeps a part of the posterior: the bits of the run where it does not, also when one continues the other.
+wide = ["data.name=glyphs", "model.sizes=160,120", "log.hess_stats_every=4st", "checkpoint.best=test_at_mean/nll"]
+for optimizer in ("shared", "shared2", "adamw", "sgd"):
+    words = [*base, *wide, *optimizers[optimizer]]
+    run(0, "train", *words, f"run.name=whole-{optimizer}")
+    for ranks in (2, 4):
+        run(ranks, "train", *words, f"run.name=shards-{optimizer}-{ranks}", "parallel.shard_posterior=true")
+        assert digest(f"shards-{optimizer}-{ranks}") == digest(f"whole-{optimizer}"), (optimizer, ranks)
+words = [*base, *wide, *optimizers["shared"], "run.name=shards-moved"]
+run(4, "train", *words, "parallel.shard_posterior=true", "train.stop_after=3", code=75)
+run(1, "train", *words, "train.stop_after=6", code=75)
+run(2, "train", *words, "parallel.shard_posterior=true", "train.stop_after=9", code=75)
+run(4, "train", *words)
+assert digest("shards-moved") == digest("whole-shared")
+run(3, "train", *base, *wide, *optimizers["shared"], "run.name=shards-three", "parallel.mode=fast", "parallel.slots=3", "data.global_batch=33",
+    "parallel.shard_posterior=true")
+out = run(2, "train", *base, *wide, "optim.name=sgd", "optim.lr=1e9", "run.name=shards-diverged", "parallel.shard_posterior=true", code=10)
+assert re.search(r"varion: step \d+: .*the first in mean of layers\.\d\.\w+\[\d+\]", out) and out.count("varion: ") == 1, out
+assert "ok" in run(4, "verify", "ranks", "data.name=glyphs", "model.sizes=160,120", "data.global_batch=32", "parallel.shard_posterior=true",
+                   "parallel.noise=shared")
+
 # MPI's own sums: no promise of bits, nearly the same numbers, and 3 ranks may take part.
 run(4, "train", *base, *small["mlp"], *optimizers["ivon"], "run.name=fast", "parallel.mode=fast")
 with h5py.File(f"{work}/runs/fast/final.h5") as a, h5py.File(f"{work}/runs/mlp-ivon-0/final.h5") as b:
@@ -71,6 +92,7 @@ for words, ranks, code, message in (
         (["parallel.slots=3", "data.global_batch=33"], 3, 78, "power of two"),
         (["parallel.slots=8", "data.global_batch=12"], 2, 78, "no multiple of parallel.slots"),
         (["parallel.slots=0"], 2, 78, "parallel.slots = '0'"),
+        (["parallel.shard_posterior=true"], 2, 78, "parallel.noise=shared"),
         (["optim.lr=abc"], 2, 78, "optim.lr"),
         (["data.name=idx", "data.path=/nowhere"], 2, 66, "/nowhere")):
     out = run(ranks, "train", *base, *small["mlp"], *words, "run.name=refused", code=code)
