@@ -15,13 +15,13 @@ target_link_libraries(varion_test_support PUBLIC varion_common Catch2::Catch2)
 target_include_directories(varion_test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 
 # The program with faults on purpose (src/core/inject.hpp): the few sources that call them are compiled a second time.
-set(injecting src/train/network.cpp src/train/run.cpp)
+set(injecting src/graph/graph.cpp src/train/network.cpp src/train/run.cpp)
 add_executable(varion_inject src/app/main.cpp tests/inject/inject.cpp ${injecting})
 target_compile_definitions(varion_inject PRIVATE VARION_INJECT)
 target_link_libraries(varion_inject PRIVATE varion_common)
 foreach(name core graph ops optim data comm posterior train study bench backends models io app)
   if(TARGET varion_${name})
-    target_sources(varion_inject PRIVATE $<FILTER:$<TARGET_OBJECTS:varion_${name}>,EXCLUDE,/train/\(network|run\)[.]cpp>)
+    target_sources(varion_inject PRIVATE $<FILTER:$<TARGET_OBJECTS:varion_${name}>,EXCLUDE,/\(graph/graph|train/network|train/run\)[.]cpp>)
   endif()
 endforeach()
 

@@ -249,7 +249,6 @@ void Trainer::fill_batch(std::uint64_t first) {
 
 void Trainer::queue_pass() {
   replay_.forward();
-  if constexpr (inject::kOn) inject::value("activation", injects_, exec_, replay_.value(net_.output), net_.graph.shape(net_.output)[1]);
   replay_.backward(net_.loss);
 }
 
@@ -272,7 +271,6 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
   if (sample == 0 || own_slots_ > 1) fill_batch(first + static_cast<std::uint64_t>(slot * net_.batch));
   replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot));
   if constexpr (inject::kOn) {
-    injects_ = step;
     inject::process("forward", step);
     inject::value("input", step, exec_, replay_.value(net_.x));
     inject::value("weight", step, exec_, weights_);

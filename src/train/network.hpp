@@ -131,7 +131,7 @@ class Trainer {
   std::uint64_t passes_ = 0;
   Vec weights_, gradient_;
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
-  std::uint64_t skipped_ = 0, injects_ = 0;  // left out; the step for faults on purpose
+  std::uint64_t skipped_ = 0;
   double clip_;
   std::vector<SlotSum> sums_;
   Kokkos::View<double*, Memory> loss_;     // [slots] of the last step; those of other ranks are zero
