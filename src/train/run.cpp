@@ -353,9 +353,13 @@ class Run {
     loss_ = news.loss;
     norm_ = news.gradient_norm;
     if (news.report.nonfinite > 0) return bad_state(news), false;
-    std::string cause = rule_.judge(news.loss, std::isfinite(news.curvature_norm) ? norm_ : news.curvature_norm, at_.spikes);
+    std::string cause = std::isfinite(news.curvature_norm) ? rule_.judge(news.loss, norm_, at_.spikes) : "the curvature estimate is not finite";
     if (cause.empty()) return true;
-    if (!std::isfinite(loss_) || !std::isfinite(norm_)) cause += first_nonfinite();
+    if (!std::isfinite(loss_) || !std::isfinite(norm_) || !std::isfinite(news.curvature_norm)) {
+      const std::string broken = first_nonfinite(optimizer_.state());
+      require(broken.empty() || policy_ != SpikePolicy::skip, Exit::diverged, "step ", at_.step, ": ", cause, broken, ": skipping does not mend it");
+      cause += broken.empty() ? first_nonfinite(gradients()) : broken;
+    }
     remember(at_.step, cause);
     if (!rolls_back_) skip(cause);
     return false;
@@ -383,7 +387,7 @@ class Run {
   /// An update has left a state that is none. Errors (10): there is no checkpoint to go back to by policy.
   void bad_state(const StepNews& news) {
     const auto bad = static_cast<std::uint64_t>(news.report.first_bad);
-    const std::string cause = text(news.report.nonfinite, " non-finite entries in the optimizer's state", first_nonfinite());
+    const std::string cause = text(news.report.nonfinite, " non-finite entries in the optimizer's state", first_nonfinite(optimizer_.state()));
     if (policy_ == SpikePolicy::rollback) return remember(bad, cause);
     const std::string message = text("step ", bad, ": ", cause);
     folder_.say(message);
@@ -425,17 +429,22 @@ class Run {
   }
 
   /// ", the first in ..." by vector and tensor of the first rank that has one, or nothing. Collective.
-  std::string first_nonfinite() const {
-    const std::vector<std::string> all = comm_.gather(own_nonfinite());
+  std::string first_nonfinite(const std::vector<StateVector>& vectors) const {
+    const std::vector<std::string> all = comm_.gather(own_nonfinite(vectors));
     const auto has = [](const std::string& s) { return !s.empty(); };
     const auto first = std::find_if(all.begin(), all.end(), has);
     if (first == all.end()) return "";
     return *first + (std::all_of(all.begin(), all.end(), has) ? "" : text(" on rank ", first - all.begin()));
   }
 
-  std::string own_nonfinite() const {
-    std::vector<StateVector> vectors = optimizer_.state();
-    vectors.push_back({"gradient", trainer_.gradient()});
+  /// What a step's update is made of.
+  std::vector<StateVector> gradients() {
+    std::vector<StateVector> all{{"gradient", trainer_.gradient()}};
+    if (const std::vector<Vec> collected = optimizer_.collected(); collected.size() > 1) all.push_back({"curvature", collected[1]});
+    return all;
+  }
+
+  std::string own_nonfinite(const std::vector<StateVector>& vectors) const {
     for (const StateVector& s : vectors) {
       const std::vector<float> values = to_host(s.data);
       const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
@@ -468,7 +477,7 @@ class Run {
         bad = static_cast<std::uint64_t>(news.report.first_bad);
       const std::string message = text("step ", bad, ": loss ", loss_, bad < at_.step ? text(" at step ", at_.step) : "",
                                        ", ", news.report.nonfinite, " non-finite entries in the optimizer's state",
-                                       first_nonfinite());
+                                       first_nonfinite(optimizer_.state()));
       folder_.say(message);
       fail(Exit::diverged, message, "; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : "");
     }

@@ -14,7 +14,7 @@ SpikeRule::SpikeRule(const Config& c)
 
 /// Sums run in the order of the steps, in double: the same numbers give the same decision after a resume and on every rank.
 std::string SpikeRule::leap(const char* what, double value, const std::vector<double>& before) const {
-  if (!std::isfinite(value)) return text(what, " ", value, " is not finite");
+  if (!std::isfinite(value)) return text(what, " ", std::isnan(value) ? std::abs(value) : value, " is not finite");  // no -nan
   if (before.size() < window_) return "";
   const double n = static_cast<double>(before.size());
   double mean = 0, squares = 0;
