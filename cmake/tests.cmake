@@ -14,14 +14,25 @@ add_library(varion_test_support OBJECT ${support})
 target_link_libraries(varion_test_support PUBLIC varion_common Catch2::Catch2)
 target_include_directories(varion_test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 
-set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support;OMP_NUM_THREADS=2;OMP_PROC_BIND=false")
+# The program with faults on purpose (src/core/inject.hpp): the few sources that call them are compiled a second time.
+set(injecting src/graph/graph.cpp src/train/network.cpp src/train/run.cpp)
+add_executable(varion_inject src/app/main.cpp tests/inject/inject.cpp ${injecting})
+target_compile_definitions(varion_inject PRIVATE VARION_INJECT)
+target_link_libraries(varion_inject PRIVATE varion_common)
+foreach(name core graph ops optim data comm posterior train study bench backends models io app)
+  if(TARGET varion_${name})
+    target_sources(varion_inject PRIVATE $<FILTER:$<TARGET_OBJECTS:varion_${name}>,EXCLUDE,/\(graph/graph|train/network|train/run\)[.]cpp>)
+  endif()
+endforeach()
+
+set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_INJECT_BIN=$<TARGET_FILE:varion_inject>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support;OMP_NUM_THREADS=2;OMP_PROC_BIND=false")
 # mpirun refuses root and more ranks than cores unless told otherwise.
 list(APPEND environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
   OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1)
 file(GLOB kinds CONFIGURE_DEPENDS LIST_DIRECTORIES true ${CMAKE_SOURCE_DIR}/tests/*)
 foreach(folder ${kinds})
   get_filename_component(kind ${folder} NAME)
-  if(NOT IS_DIRECTORY ${folder} OR "${kind}" MATCHES "^(support|fuzz)$")
+  if(NOT IS_DIRECTORY ${folder} OR "${kind}" MATCHES "^(support|fuzz|inject)$")
     continue()
   endif()
   # MPI never gives back all it takes, from plugins that are gone at the end; and leaks cannot be looked for under strace.

@@ -13,6 +13,7 @@
 #include "build_info.hpp"
 #include "comm/comm.hpp"
 #include "core/error.hpp"
+#include "core/inject.hpp"
 #include "train/run.hpp"
 
 namespace {
@@ -35,6 +36,7 @@ int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
   for (int i = 1; i < argc; ++i) {
     const std::string w = argv[i];
     if (w.rfind("--kokkos-", 0) == 0) continue;  // Kokkos reads these itself
+    if (inject::take(w)) continue;
     if (w == "--help" || w == "-h") help = true;
     else if (w == "-q" || w == "--quiet") set_quiet();
     else words.push_back(w);
@@ -68,7 +70,11 @@ int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
     setenv("KOKKOS_NUM_DEVICES", std::to_string(std::max<size_t>(backend::devices().size(), 1)).c_str(), 0);
   setenv("OMP_PROC_BIND", "false", 0);  // binding is the launcher's business: no warning about it
   const Kokkos::ScopeGuard guard(argc, argv);
-  return command.run(words);
+  inject::process("init", 0);
+  const int code = command.run(words);
+  inject::process("finalize", 0);
+  MpiSession::may_end();
+  return code;
 }
 
 /// One line, and the end of all ranks. What goes wrong on every rank is said by the first one: the others give it time to.

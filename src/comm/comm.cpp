@@ -1,6 +1,11 @@
 #include "comm/comm.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
 
@@ -24,8 +29,32 @@ int launched() {
   return std::getenv("PMIX_RANK") != nullptr || std::getenv("PMI_RANK") != nullptr ? 1 : 0;
 }
 
-bool running = false;
+bool running = false, ending = false;
 int world_rank = 0, world_size = 1;
+double end_limit = 0;  // seconds
+
+void leaves(const char* how) {
+  if (!running || ending || world_size == 1) return;
+  ending = true;
+  std::fprintf(stderr, "varion: rank %d leaves the job by %s while the others go on: all end\n", world_rank, how);
+  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(Exit::internal));
+}
+
+/// MPI's finalization begins with the attributes of MPI_COMM_SELF.
+extern "C" int on_finalize(MPI_Comm, int, void*, void*) {
+  leaves("MPI_Finalize");
+  return MPI_SUCCESS;
+}
+
+extern "C" void on_exit_called() { leaves("exit"); }
+
+extern "C" void on_end_too_long(int) {
+  char line[120];
+  const int length = std::snprintf(line, sizeof line, "varion: watchdog: rank %d, end: other ranks do not come\n", world_rank);
+  if (::write(2, line, static_cast<size_t>(length)) < 0) {
+  }
+  ::_exit(static_cast<int>(Exit::internal));
+}
 
 void exchange(MPI_Comm comm, int partner, const Real* out, Index out_count, Real* in, Index in_count) {
   const auto outgoing = static_cast<size_t>(out_count), incoming = static_cast<size_t>(in_count);
@@ -90,15 +119,27 @@ MpiSession::MpiSession() {
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
   MPI_Comm_size(MPI_COMM_WORLD, &world_size);
+  int key = 0;
+  check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, on_finalize, &key, nullptr), "attribute");
+  check_mpi(MPI_Comm_set_attr(MPI_COMM_SELF, key, nullptr), "attribute");
+  std::atexit(on_exit_called);
   require(world_size == processes || processes == 1, Exit::environment, "the launcher started ", processes,
           " processes, but this program's MPI sees ", world_size,
           ": start it with the mpirun of the MPI that it was built with (varion info)");
 }
 
 MpiSession::~MpiSession() {
+  if (running && ending && world_size > 1 && end_limit >= 0) {
+    std::signal(SIGALRM, on_end_too_long);
+    ::alarm(end_limit > 0 ? static_cast<unsigned>(std::ceil(end_limit)) : 600);
+  }
   if (running) MPI_Finalize();
+  ::alarm(0);
   running = false;
 }
+
+void MpiSession::may_end() { ending = true; }
+void MpiSession::limit_end(double seconds) { end_limit = seconds; }
 
 bool MpiSession::is_running() { return running; }
 int MpiSession::rank() { return world_rank; }

@@ -23,6 +23,11 @@ class MpiSession {
   static bool is_running();
   /// This process' rank among all; 0 without MPI. Not collective.
   static int rank();
+  /// From here on a rank may leave: the program has done its work. Before, whatever ends a rank with a code of its own (exit,
+  /// MPI_Finalize, the end of main) ends all ranks with code 70, for the others would wait for it for ever.
+  static void may_end();
+  /// How long the end itself, where ranks wait for each other, may take: seconds; 0: 600; below 0: no limit.
+  static void limit_end(double seconds);
   /// Ends all ranks with this exit code, because this one cannot go on; returns where there is one rank only. Not
   /// collective.
   static void abort(int code);

@@ -29,6 +29,12 @@ const bool registered = add_options("", {
   {"train.capture", T::choice, "auto", "on GPUs: record a pass once and launch it as one piece, unless the model draws numbers",
    {"auto", "never"}},
   {"train.stop_on_nonfinite", T::flag, "true", "end with exit code 10 when a number is not finite"},
+  {"train.spike_policy", T::choice, "off",
+   "when loss or gradient norm leaps or is not finite: stop (exit code 10), skip the update, or rollback to the last checkpoint "
+   "and pass the step over; all but off let the host wait for every step", {"off", "stop", "skip", "rollback"}},
+  {"train.spike_sigma", T::real, "8", "a leap is so many standard deviations above the mean of the window", {}, 1, 1e9},
+  {"train.spike_window", T::integer, "128", "clean steps looked back at; before they are there, nothing leaps", {}, 4, 4096},
+  {"train.spike_limit", T::integer, "10", "more spikes than this among so many steps as the window end the run, exit code 10", {}, 0, 4096},
   {"train.stop_after", T::integer, "0", "stop with a checkpoint after this step, exit 75 (0: never)", {}, 0, 1e15},
   {"parallel.slots", T::text, "auto",
    "parts of a global batch, each with noise and sums of its own; ranks must divide them (auto: as many as ranks at the start)"},
@@ -47,6 +53,7 @@ const bool registered = add_options("", {
   {"checkpoint.best", T::text, "val/nll", "validation metric by which best.h5 is kept, or none"},
   {"checkpoint.keep", T::integer, "2", "newest checkpoints kept", {}, 1, 1e6},
   {"log.every", T::text, "50st", "how often to write a record"},
+  {"log.state_hash_every", T::text, "0st", "how often to write a hash of the whole state (0st: only into checkpoints)"},
   {"log.hess_stats_every", T::text, "1ep", "how often to write quantiles of hess and sigma"},
 });
 }  // namespace

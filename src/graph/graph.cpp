@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "core/inject.hpp"
 #include "core/memory.hpp"
 #include "graph/plan.hpp"
 
@@ -190,6 +191,8 @@ void Replay::forward() {
   for (int i = 0; i < graph_.size(); ++i) {
     const Record& r = graph_.nodes_[static_cast<size_t>(i)].record;
     if (r.forward) r.forward(*this, Node{i});
+    if constexpr (inject::kOn)
+      if (train && graph_.nodes_[static_cast<size_t>(i)].is_output) inject::activation(exec, value(Node{i}), r.shape[1]);
   }
 }
 

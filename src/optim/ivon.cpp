@@ -48,9 +48,11 @@ KOKKOS_INLINE_FUNCTION NewtonState newton_step(const NewtonStep& c, Real grad, R
   const Real estimate = c.ess * (gradsq ? curvature : s * curvature);
   Real t = std::fma(c.rho, estimate - hess, s);
   t = correct ? Real(0.5) * std::fma(t, t / s, s) : t;
-  // IVON holds the entry at the floor. VON's precision would not be one: the entry keeps its old value.
-  const Real kept = t >= c.floor ? t : (correct ? c.floor : s);
-  nonpositive += kept != t ? 1 : 0;
+  // IVON holds the entry at the floor; what is no number stays none, to be counted. VON's precision would not be one: the
+  // entry keeps its old value.
+  const bool low = correct ? t < c.floor : !(t >= c.floor);
+  const Real kept = low ? (correct ? c.floor : s) : t;
+  nonpositive += low ? 1 : 0;
   const Real h = kept - c.decay;
   const Real m = std::fma(c.beta1, momentum, c.keep1 * grad);
   const Real v = variance(h, c.decay, c.ess);
@@ -147,6 +149,7 @@ class Newton final : public Optimizer {
   }
 
   size_t collects() const override { return 2; }
+  std::vector<Vec> collected() const override { return grad_.extent(0) == 0 ? std::vector<Vec>() : std::vector<Vec>{grad_, curvature_}; }
   void collect_in(const std::vector<Vec>& vectors) override {
     grad_ = vectors[0];
     curvature_ = vectors[1];

@@ -77,6 +77,8 @@ class Optimizer {
   /// The vectors [P] to collect into, and to update from. Without this call an optimizer makes its own when it needs them. The
   /// first may be the gradient itself where a step has one sample.
   virtual void collect_in(const std::vector<Vec>&) {}
+  /// Those vectors; nothing before there are any.
+  virtual std::vector<Vec> collected() const { return {}; }
   /// One step on the samples collected. `step` counts from 1, `lr` is the schedule's value.
   virtual void update(const Exec&, std::uint64_t step, double lr) = 0;
 

@@ -60,7 +60,7 @@ class AdamW final : public PointEstimate {
         m[i] = m_new;
         v[i] = v_new;
         w[i] = w_new;
-        bad += not_finite(w_new);
+        bad += not_finite(w_new + m_new + v_new);  // an infinite v divides to a finite step
       }
       add_report(report, step, bad, 0);
     });

@@ -111,6 +111,8 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
              {"record_sha256", at.records.sha256},
              {"nonpositive", shortest(at.nonpositive)},
              {"best", at.best.empty() ? "none" : at.best}};
+  write_spikes(at.spikes, f.train);
+  if (!at.state_hash.empty()) f.train["state_hash"] = at.state_hash;
   f.rng = {{"generator", "philox4x32-10"}, {"seed", config.text("run.seed")}};
   f.data = {{"name", data.name}, {"digest", std::to_string(data.digest)},
             {"order", "keyed bijection of (seed, order, epoch)"}, {"position", std::to_string(at.samples)}};
@@ -140,6 +142,9 @@ RunPosition position_of(const io::PosteriorFile& f, const std::string& name) {
   };
   at.records.sha256 = text_of("record_sha256");
   if (text_of("best") != "none") at.best = text_of("best");
+  at.spikes = read_spikes(f.train, name);
+  if (const auto hash = f.train.find("state_hash"); hash != f.train.end()) at.state_hash = hash->second;
+  require(at.spikes.skipped <= at.step, Exit::data, name, ": train/skipped is more than train/step");
   return at;
 }
 

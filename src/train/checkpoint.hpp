@@ -8,6 +8,7 @@
 #include "io/posterior_file.hpp"
 #include "train/network.hpp"
 #include "train/run_folder.hpp"
+#include "train/spikes.hpp"
 
 namespace varion {
 
@@ -18,6 +19,8 @@ struct RunPosition {
   double nonpositive = 0;  // refused or floored Hessian updates so far
   std::string parent_uuid;  // of the checkpoint the run continued from
   std::string best;        // smallest value of checkpoint.best so far, empty before the first
+  SpikeMemory spikes;
+  std::string state_hash;  // where it was computed (state_hash.hpp)
 };
 
 /// Everything but `history` and `layers`. Copies the state to the host and waits for that. Where the posterior is sharded:

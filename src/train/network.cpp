@@ -5,6 +5,7 @@
 #include "backends/backend.hpp"
 #include "core/blocks.hpp"
 #include "core/error.hpp"
+#include "core/inject.hpp"
 #include "core/memory.hpp"
 #include "core/profile.hpp"
 
@@ -195,6 +196,7 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
   comm_.use_device_memory(backend::mpi_takes_device_memory(config.text("parallel.gpu_aware_mpi")));
   steps_per_epoch_ = std::max<Index>(data.train.count / batch(), 1);
   loss_ = Kokkos::View<double*, Memory>("varion::train::loss", static_cast<size_t>(slots_));
+  bad_loss_ = Kokkos::View<std::int64_t, Memory>("varion::train::bad_loss");
   gradient_memory_ = comm_.vector("varion::train::gradient", layout.size());
   gradient_ = gradient_memory_;
   // The weights of a point estimate are its mean: no copy.
@@ -299,11 +301,13 @@ void clip_to_norm(const Exec& exec, Kokkos::View<const double, Memory> squares, 
              });
 }
 
-/// sum[slot] (+)= share times the one number in `value`.
-void add_share(const Exec& exec, ConstVec value, double share, bool add, Index slot, Kokkos::View<double*, Memory> sum) {
+/// sum[slot] (+)= share times the one number in `value`; `bad` becomes the first step in which it was not finite.
+void add_share(const Exec& exec, ConstVec value, double share, bool add, Index slot, Kokkos::View<double*, Memory> sum,
+               std::uint64_t step, Kokkos::View<std::int64_t, Memory> bad) {
   Kokkos::parallel_for(
       "varion::train::loss", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
         sum(slot) = (add ? sum(slot) : 0.0) + share * static_cast<double>(value(0));
+        if (not_finite(value(0)) != 0 && bad() == 0) bad() = static_cast<std::int64_t>(step);
       });
 }
 
@@ -339,8 +343,18 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
   // With one slot a rank the batch of the last sample is still in place.
   if (sample == 0 || own_slots_ > 1) fill_batch(first + static_cast<std::uint64_t>(slot * net_.batch));
   replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot));
+  if constexpr (inject::kOn) {
+    inject::process("forward", step);
+    inject::value("input", step, exec_, replay_.value(net_.x));
+    inject::value("weight", step, exec_, weights_);
+    inject::value("noise", step, exec_, weights_);
+  }
   pass();
-  add_share(exec_, replay_.value(net_.loss), 1.0 / samples, sample > 0, slot, loss_);
+  if constexpr (inject::kOn) {
+    inject::value("loss", step, exec_, replay_.value(net_.loss));
+    inject::value("gradient", step, exec_, gradient_);
+  }
+  add_share(exec_, replay_.value(net_.loss), 1.0 / samples, sample > 0, slot, loss_, step, bad_loss_);
   if (clip_ > 0) {
     clipped_.take(exec_, gradient_, 0, static_cast<Index>(gradient_.extent(0)));
     clip_to_norm(exec_, clipped_.value(), clip_, gradient_);
@@ -374,11 +388,18 @@ void Trainer::mean_pass(std::uint64_t step, std::uint64_t first, int sample) {
     slot_pass(step, first, slot, sample);
     if (own_slots_ > 1) sums_[0].add(exec_, gradient_);
   }
+  inject::process("reduce", step);
   mean_gradient_ = slots_ > 1 ? mean_over_slots({gradient_})[0] : gradient_;
 }
 
+/// What the optimizer has collected besides the gradient is finite exactly where the sum of its squares is.
+void Trainer::measure_collected() {
+  const std::vector<Vec> collected = optimizer_->collected();
+  if (collected.size() > 1) others_.take(exec_, collected[1], optimizer_->own_begin(), optimizer_->own_begin() + optimizer_->own_size());
+}
+
 /// The step where every slot has weight samples of its own.
-void Trainer::slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
+void Trainer::slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge) {
   const int samples = optimizer_->samples_per_step();
   const std::vector<Vec> collected(collected_.begin(), collected_.end());
   optimizer_->collect_in(collected);
@@ -390,17 +411,24 @@ void Trainer::slots_apart(std::uint64_t step, std::uint64_t first, double lr, bo
     }
     for (size_t k = 0; own_slots_ > 1 && k < collected.size(); ++k) sums_[k].add(exec_, collected[k]);
   }
+  inject::process("reduce", step);
   const std::vector<Vec> means = mean_over_slots(collected);
   mean_gradient_ = means[0];
-  if (want_norm) squares_.take(exec_, mean_gradient_, 0, optimizer_->size());
   optimizer_->collect_in(means);
-  optimizer_->update_and_perturb(exec_, step, lr, noise(step + 1, 0, first_slot_), weights_);
+  if (want_norm || judge) squares_.take(exec_, mean_gradient_, 0, optimizer_->size());
+  if (judge) {
+    measure_collected();
+    if (!judge()) return;
+  }
+  optimizer_->update_and_perturb(exec_, step - skipped_, lr, noise(step + 1, 0, first_slot_), weights_);
   perturbed_ = step + 1;
 }
 
-void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm) {
+void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge) {
   const Region region("step");
-  if (apart_) return slots_apart(step, first, lr, want_norm);
+  if constexpr (inject::kOn)
+    for (const StateVector& s : optimizer_->state()) inject::value(s.name, step, exec_, s.data);
+  if (apart_) return slots_apart(step, first, lr, want_norm, judge);
   const int samples = optimizer_->samples_per_step();
   for (int s = 0; s < samples; ++s) {
     // The last step has left the first sample's weights, unless the run begins here.
@@ -410,35 +438,21 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
     }
     mean_pass(step, first, s);
     const bool last = s + 1 == samples;
-    if (last && want_norm && clip_ > 0 && slots_ == 1) squares_ = clipped_;  // before it was clipped
-    else if (last && want_norm)
+    if (last && (want_norm || judge) && clip_ > 0 && slots_ == 1) squares_ = clipped_;  // before it was clipped
+    else if (last && (want_norm || judge))
       squares_.take(exec_, mean_gradient_, optimizer_->own_begin(), optimizer_->own_begin() + optimizer_->own_size());
-    if (!last) {
+    if (!last || judge) {
       optimizer_->collect(exec_, s, noise(step, s), weights_, mean_gradient_);
     } else {
-      optimizer_->finish(exec_, s, noise(step, s), mean_gradient_, step, lr, noise(step + 1, 0), weights_);
+      optimizer_->finish(exec_, s, noise(step, s), mean_gradient_, step - skipped_, lr, noise(step + 1, 0), weights_);
       complete(weights_);
       perturbed_ = step + 1;
     }
   }
+  if (!judge) return;  // else the last step in its parts, and the next one's weights are written when it comes
+  measure_collected();
+  if (judge()) optimizer_->update(exec_, step - skipped_, lr);
 }
-
-namespace {
-/// The counts of ranks that each looked at a stretch.
-StepReport over_ranks(const StepReport& own, const Comm& comm) {
-  std::vector<double> counts(2 + static_cast<size_t>(comm.size()));
-  counts[0] = static_cast<double>(own.nonfinite);
-  counts[1] = static_cast<double>(own.nonpositive);
-  counts[2 + static_cast<size_t>(comm.rank())] = static_cast<double>(own.first_bad);
-  comm.sum(counts);
-  StepReport all{static_cast<std::int64_t>(counts[0]), static_cast<std::int64_t>(counts[1]), 0};
-  for (size_t r = 2; r < counts.size(); ++r) {
-    const auto first = static_cast<std::int64_t>(counts[r]);
-    if (first > 0 && (all.first_bad == 0 || first < all.first_bad)) all.first_bad = first;
-  }
-  return all;
-}
-}  // namespace
 
 StepNews Trainer::news() {
   StepNews n;
@@ -446,15 +460,45 @@ StepNews Trainer::news() {
   using HostScalar = Kokkos::View<double, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
   using HostVector = Kokkos::View<double*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
   Kokkos::deep_copy(exec_, HostVector(losses.data(), losses.size()), loss_);
+  using HostCount = Kokkos::View<std::int64_t, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+  std::int64_t bad_loss = 0;
   Kokkos::deep_copy(exec_, HostScalar(&n.gradient_norm), squares_.value());
+  Kokkos::deep_copy(exec_, HostScalar(&n.curvature_norm), others_.value());
+  Kokkos::deep_copy(exec_, HostCount(&bad_loss), bad_loss_);
   n.report = optimizer_->take_report(exec_);  // waits
+  if (bad_loss > 0) Kokkos::deep_copy(exec_, bad_loss_, std::int64_t(0));
   if (sharded_) {
     n.gradient_norm = squares_.over_ranks(exec_, comm_);
-    n.report = over_ranks(n.report, comm_);
+    n.curvature_norm = others_.over_ranks(exec_, comm_);
   }
   n.gradient_norm = std::sqrt(n.gradient_norm);
-  comm_.sum(losses);  // each stands on one rank and is zero on the others
-  for (const double loss : losses) n.loss += loss / static_cast<double>(slots_);
+  n.curvature_norm = std::sqrt(n.curvature_norm);
+  // A number of one rank stands in its own place and is zero on the others. What is wrong may be so on one rank only,
+  // and all must decide alike.
+  constexpr size_t kinds = 4;
+  const auto slots = losses.size(), own = slots + kinds * static_cast<size_t>(comm_.rank());
+  losses.resize(slots + kinds * static_cast<size_t>(comm_.size()));
+  losses[own] = static_cast<double>(n.report.nonfinite);
+  losses[own + 1] = static_cast<double>(n.report.nonpositive);
+  losses[own + 2] = static_cast<double>(n.report.first_bad);
+  losses[own + 3] = static_cast<double>(bad_loss);
+  comm_.sum(losses);
+  const auto earliest = [](auto& known, double other) {
+    if (other > 0 && (known == 0 || other < static_cast<double>(known))) known = static_cast<std::decay_t<decltype(known)>>(other);
+  };
+  // Ranks that keep a part each counted different entries, else the same ones.
+  const auto together = [&](std::int64_t& all, double other) {
+    all = sharded_ ? all + static_cast<std::int64_t>(other) : std::max(all, static_cast<std::int64_t>(other));
+  };
+  n.report = {};
+  for (size_t k = 0; k < slots; ++k) n.loss += losses[k] / static_cast<double>(slots_);
+  for (size_t k = slots; k < losses.size(); k += kinds) {
+    together(n.report.nonfinite, losses[k]);
+    together(n.report.nonpositive, losses[k + 1]);
+    earliest(n.report.first_bad, losses[k + 2]);
+    earliest(n.bad_loss, losses[k + 3]);
+  }
+  if (n.report.first_bad > 0) n.report.first_bad += static_cast<std::int64_t>(skipped_);  // it counts updates
   return n;
 }
 

@@ -76,7 +76,9 @@ class SquareSum {
 struct StepNews {
   double loss = 0;           // of the last step, the mean over its samples
   double gradient_norm = 0;  // of the last gradient that it was asked for
-  StepReport report;
+  double curvature_norm = 0; // of what else was collected, where a judge was asked
+  StepReport report;         // non-finite entries: of the rank that has most of them
+  std::uint64_t bad_loss = 0;  // the first step in which a slot's loss was not finite; 0: none
 };
 
 /// parallel.slots as a number. Errors (78): no positive number.
@@ -98,7 +100,11 @@ class Trainer {
   Index slots() const { return slots_; }
   /// Queues step `step` (from 1) at this rate on the examples from position `first` of the training order. The
   /// gradient's norm costs a pass over it: it is taken where `want_norm`, or where gradients are clipped.
-  void step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm);
+  /// Where there is a `judge`, it is asked when loss and gradient of all slots are known, and the update is left out where
+  /// it says no; it may call `news`, which waits. The bits of a step do not depend on its being there.
+  void step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge = {});
+  /// Steps so far that were left out: the optimizer counts its updates, not steps.
+  void skipped(std::uint64_t count) { skipped_ = count; }
   /// Waits for the steps queued, and reads and clears their counts. Collective.
   StepNews news();
   /// The standard normals of a step's sample in a slot.
@@ -116,8 +122,9 @@ class Trainer {
  private:
   void fill_batch(std::uint64_t first);
   void slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int sample);
+  void measure_collected();
   void mean_pass(std::uint64_t step, std::uint64_t first, int sample);
-  void slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm);
+  void slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge);
   std::vector<Vec> mean_over_slots(const std::vector<Vec>& last);
   void complete(const Vec& weights);
   void pass();
@@ -142,11 +149,14 @@ class Trainer {
   std::vector<KeptVec> collected_;
   Vec weights_, gradient_, mean_gradient_;
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
+  std::uint64_t skipped_ = 0;
   double clip_;
   std::vector<SlotSum> sums_;
   Kokkos::View<double*, Memory> loss_;     // [slots] of the last step; those of other ranks are zero
   SquareSum squares_;                      // of the last mean gradient that was asked for
   SquareSum clipped_;                      // of the last gradient that might be clipped
+  SquareSum others_;                       // the same of what else was collected
+  Kokkos::View<std::int64_t, Memory> bad_loss_;  // the first step with a loss that is not finite; 0: none
 };
 
 }  // namespace varion

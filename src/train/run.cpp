@@ -13,6 +13,7 @@
 #include "backends/capture.hpp"
 #include "build_info.hpp"
 #include "core/error.hpp"
+#include "core/inject.hpp"
 #include "core/suggest.hpp"
 #include "io/commit_file.hpp"
 #include "io/folder_lock.hpp"
@@ -21,6 +22,7 @@
 #include "train/ranks.hpp"
 #include "train/resume.hpp"
 #include "train/saver.hpp"
+#include "train/state_hash.hpp"
 #include "train/watchdog.hpp"
 
 namespace varion {
@@ -128,7 +130,11 @@ class Run {
         schedule_(Schedules::of().find(config_.text("optim.schedule"))),
         trainer_(layout_, config_, data_, exec_, comm),
         evaluator_(layout_, config_, data_, exec_, comm),
-        optimizer_(trainer_.optimizer()) {
+        optimizer_(trainer_.optimizer()),
+        policy_(spike_policy(config_)),
+        rule_(config_) {
+    MpiSession::limit_end(watchdog_limit(config_));
+    if (policy_ != SpikePolicy::off) judge_ = [this] { return judge(); };
     const Index epoch = trainer_.steps_per_epoch();
     total_ = config_.integer("train.steps");
     if (total_ == 0) total_ = std::llround(config_.real("train.epochs") * static_cast<double>(epoch));
@@ -136,6 +142,7 @@ class Run {
     save_every_ = interval(config_, "checkpoint.every", epoch, true);
     log_every_ = interval(config_, "log.every", epoch, false);
     stats_every_ = interval(config_, "log.hess_stats_every", epoch, false);
+    hash_every_ = interval(config_, "log.state_hash_every", epoch, false);
     warmup_ = interval(config_, "optim.warmup", epoch, false).steps;
     evaluator_.between_passes = [this] { watchdog_.beat(Phase::evaluate, at_.step); };
   }
@@ -157,6 +164,7 @@ class Run {
  private:
   static DataSet load(Config& config, const Comm& comm) {
     DataSet data = load_data(config);
+    inject::process("data", 0);
     resolve_ess(config, data);
     require_alike(comm, {{"program", text(VARION_VERSION, " ", VARION_GIT, " ", VARION_COMPILER, " ", VARION_BUILD_FLAGS)},
                          {"provider", backend::provider().name()},
@@ -170,6 +178,16 @@ class Run {
     const auto files = comm_.is_first() ? io::list_files(folder_.dir(), true) : std::vector<std::string>();
     const bool done = std::count(files.begin(), files.end(), "DONE") > 0;
     return comm_.any(done) != 0 && now() >= total_;
+  }
+
+  /// State and position of a checkpoint.
+  void take_up(const io::PosteriorFile& f, const std::string& name) {
+    from_file(f, name, layout_, optimizer_, data_);
+    at_ = position_of(f, name);
+    if (policy_ == SpikePolicy::off) at_.spikes = {{}, {}, {}, at_.spikes.skipped};  // a window with a gap is none
+    const auto uuid = f.root.find("uuid");
+    if (uuid != f.root.end()) at_.parent_uuid = uuid->second;
+    trainer_.skipped(at_.spikes.skipped);
   }
 
   /// Takes up the newest valid checkpoint, if any. True when the run had finished before.
@@ -194,10 +212,7 @@ class Run {
     } else {
       const io::PosteriorFile& f = found_.file;
       notes = changes_since(config_, f, newest);
-      from_file(f, newest, layout_, optimizer_, data_);
-      at_ = position_of(f, newest);
-      const auto uuid = f.root.find("uuid");
-      if (uuid != f.root.end()) at_.parent_uuid = uuid->second;
+      take_up(f, newest);
       if (is_finished()) return true;
       folder_.resume(at_.records, at_.step);
       if (comm_.is_first()) io::remove_file(dir + "/DONE");
@@ -265,6 +280,8 @@ class Run {
   void save() {
     watchdog_.beat(Phase::save, at_.step);
     const Clock::time_point begin = saved_ = Clock::now();
+    at_.state_hash = agreed_hash();
+    inject::process("save", at_.step);
     io::PosteriorFile f = gathered();
     if (!comm_.is_first()) return;
     saver_.wait();
@@ -272,7 +289,9 @@ class Run {
     char name[40];
     std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
     saver_.start([this, begin, name = std::string(name), f = std::move(f), records = folder_.records()]() mutable {
+      if (config_.flag("train.stop_on_nonfinite")) require_finite(f);
       folder_.sync();  // the checkpoint names these records: they reach the disk first
+      inject::process("write", static_cast<std::uint64_t>(f.step));
       f.layers = layer_table(f);
       io::save_posterior(folder_.checkpoints(), name, f);
       io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
@@ -314,24 +333,132 @@ class Run {
     return comm_.any(bits);
   }
 
+  /// The state's hash, on all ranks. Errors (70): a rank's state is another one, by whatever fault.
+  std::string agreed_hash() const {
+    const std::string own = state_hash(exec_, optimizer_, at_.step, at_.samples, at_.spikes.skipped, comm_);
+    const std::vector<std::string> all = comm_.gather(own);
+    for (size_t r = 1; r < all.size(); ++r)
+      require(all[r] == all[0], Exit::internal, "step ", at_.step, ": the state on rank ", r, " is not that on rank 0 (hashes ", all[r],
+              " and ", all[0], "): memory or a processor has failed; the last checkpoint stands");
+    return own;
+  }
+
+  /// The last word before a file: what was read of the steps cannot have missed a number. Errors (10).
+  static void require_finite(const io::PosteriorFile& f) {
+    const auto look = [&](const std::string& name, const std::vector<float>& values) {
+      const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
+      require(bad == values.end(), Exit::diverged, "step ", f.step, ": ", name, "[", bad - values.begin(), "] is not finite; nothing was saved");
+    };
+    look("mean", f.mean);
+    for (const auto& [name, flat] : f.states) look(name, flat);
+  }
+
+  /// Whether the step is to be updated; asked where there is a spike policy. On all ranks alike.
+  bool judge() {
+    const StepNews news = trainer_.news();
+    at_.nonpositive += static_cast<double>(news.report.nonpositive);
+    loss_ = news.loss;
+    norm_ = news.gradient_norm;
+    if (news.report.nonfinite > 0) return bad_state(news), false;
+    std::string cause = std::isfinite(news.curvature_norm) ? rule_.judge(news.loss, norm_, at_.spikes) : "the curvature estimate is not finite";
+    if (cause.empty()) return true;
+    if (!std::isfinite(loss_) || !std::isfinite(norm_) || !std::isfinite(news.curvature_norm)) {
+      const std::string broken = first_nonfinite(optimizer_.state());
+      require(broken.empty() || policy_ != SpikePolicy::skip, Exit::diverged, "step ", at_.step, ": ", cause, broken, ": skipping does not mend it");
+      cause += broken.empty() ? first_nonfinite(gradients()) : broken;
+    }
+    remember(at_.step, cause);
+    if (!rolls_back_) skip(cause);
+    return false;
+  }
+
+  /// A spike is known. Errors (10): by policy, or there are too many.
+  void remember(std::uint64_t step, const std::string& cause) {
+    const bool many = rule_.add(step, cause, at_.spikes);
+    rolls_back_ = policy_ == SpikePolicy::rollback;
+    if (policy_ != SpikePolicy::stop && !many) return;
+    const std::string message = text("step ", step, ": ", cause);
+    folder_.say(message);
+    fail(Exit::diverged, message, many && policy_ != SpikePolicy::stop ? text("; more than train.spike_limit = ", config_.text("train.spike_limit"),
+                                                                              " spikes in ", config_.text("train.spike_window"), " steps") : "");
+  }
+
+  /// The step goes by without an update.
+  void skip(const std::string& cause) {
+    trainer_.skipped(++at_.spikes.skipped);
+    skipped_ = true;
+    folder_.record({{"step", at_.step}, {"skipped", cause}});
+    folder_.say(text("step ", at_.step, " skipped: ", cause));
+  }
+
+  /// An update has left a state that is none. Errors (10): there is no checkpoint to go back to by policy.
+  void bad_state(const StepNews& news) {
+    const auto bad = static_cast<std::uint64_t>(news.report.first_bad);
+    const std::string cause = text(news.report.nonfinite, " non-finite entries in the optimizer's state", first_nonfinite(optimizer_.state()));
+    if (policy_ == SpikePolicy::rollback) return remember(bad, cause);
+    const std::string message = text("step ", bad, ": ", cause);
+    folder_.say(message);
+    fail(Exit::diverged, message);
+  }
+
+  /// Takes the newest valid checkpoint up again. The steps with spikes are passed over when they come round.
+  void roll_back() {
+    rolls_back_ = false;
+    unread_ = 0;
+    saver_.wait();
+    const std::string cause = at_.spikes.spikes.rbegin()->second;
+    const std::uint64_t spike = at_.spikes.spikes.rbegin()->first;
+    Config config = config_;
+    config.set("run.resume", "auto", "rollback");
+    const FoundCheckpoint newest = find_checkpoint(config, folder_, comm_);
+    require(!newest.path.empty(), Exit::diverged, "step ", spike, ": ", cause, "; there is no valid checkpoint to go back to");
+    const auto spikes = at_.spikes.spikes;
+    take_up(newest.file, newest.path);
+    at_.spikes.spikes = spikes;
+    folder_.resume(at_.records, at_.step);
+    folder_.say(text("step ", spike, ": ", cause, "; back to step ", at_.step));
+  }
+
   /// Queues one optimizer step.
   void step(bool want_norm) {
+    if (const auto spike = at_.spikes.spikes.find(at_.step + 1); spike != at_.spikes.spikes.end()) {
+      ++at_.step;
+      at_.samples += static_cast<std::uint64_t>(trainer_.batch());
+      return skip(spike->second);
+    }
     const Progress progress{now(), total_, trainer_.steps_per_epoch(), warmup_,
                             config_.real("optim.final_lr_frac")};
     lr_ = config_.real("optim.lr") * schedule_.factor(progress);
     if (unread_ == 0) began_ = Clock::now();
-    trainer_.step(++at_.step, at_.samples, lr_, want_norm);
+    trainer_.step(++at_.step, at_.samples, lr_, want_norm, judge_);
     at_.samples += static_cast<std::uint64_t>(trainer_.batch());
     ++unread_;
   }
 
-  /// ", the first in ..." by vector and tensor, or nothing. Collective where the posterior is sharded.
-  std::string first_nonfinite() const {
-    for (const StateVector& s : optimizer_.state()) {
-      const std::vector<float> values = whole(s.data, optimizer_, comm_, true);
+  /// ", the first in ..." by vector and tensor of the first rank that has one, or nothing. Collective.
+  std::string first_nonfinite(const std::vector<StateVector>& vectors) const {
+    const std::vector<std::string> all = comm_.gather(own_nonfinite(vectors));
+    const auto has = [](const std::string& s) { return !s.empty(); };
+    const auto first = std::find_if(all.begin(), all.end(), has);
+    if (first == all.end()) return "";
+    const bool alike = optimizer_.own_size() < optimizer_.size() || std::all_of(all.begin(), all.end(), has);
+    return *first + (alike ? "" : text(" on rank ", first - all.begin()));
+  }
+
+  /// What a step's update is made of, this rank's stretch.
+  std::vector<StateVector> gradients() {
+    const auto own = [&](const Vec& v) { return slice(v, optimizer_.own_begin(), optimizer_.own_size()); };
+    std::vector<StateVector> all{{"gradient", own(trainer_.gradient())}};
+    if (const std::vector<Vec> collected = optimizer_.collected(); collected.size() > 1) all.push_back({"curvature", own(collected[1])});
+    return all;
+  }
+
+  std::string own_nonfinite(const std::vector<StateVector>& vectors) const {
+    for (const StateVector& s : vectors) {
+      const std::vector<float> values = to_host(s.data);
       const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
       if (bad == values.end()) continue;
-      const Index at = bad - values.begin();
+      const Index at = optimizer_.own_begin() + (bad - values.begin());
       for (const Parameter& p : layout_.parameters())
         if (at >= p.offset && at < p.offset + p.size()) return text(", the first in ", s.name, " of ", p.name, "[", at - p.offset, "]");
     }
@@ -349,11 +476,17 @@ class Run {
     loss_ = news.loss;
     norm_ = news.gradient_norm;
     at_.nonpositive += static_cast<double>(news.report.nonpositive);
-    if ((news.report.nonfinite > 0 || !std::isfinite(loss_)) && config_.flag("train.stop_on_nonfinite")) {
-      const auto bad = news.report.nonfinite > 0 ? static_cast<std::uint64_t>(news.report.first_bad) : at_.step;
+    if (policy_ != SpikePolicy::off) {  // the losses have been judged
+      if (news.report.nonfinite > 0) bad_state(news);
+      return;
+    }
+    if ((news.report.nonfinite > 0 || news.bad_loss > 0) && config_.flag("train.stop_on_nonfinite")) {
+      std::uint64_t bad = news.bad_loss;
+      if (news.report.nonfinite > 0 && (bad == 0 || static_cast<std::uint64_t>(news.report.first_bad) < bad))
+        bad = static_cast<std::uint64_t>(news.report.first_bad);
       const std::string message = text("step ", bad, ": loss ", loss_, bad < at_.step ? text(" at step ", at_.step) : "",
                                        ", ", news.report.nonfinite, " non-finite entries in the optimizer's state",
-                                       first_nonfinite());
+                                       first_nonfinite(optimizer_.state()));
       folder_.say(message);
       fail(Exit::diverged, message, "; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : "");
     }
@@ -423,27 +556,35 @@ class Run {
     const bool up = what == "acc" || what == "top5" || what == "auroc";
     if (!at_.best.empty() && (up ? value <= *parse_real(at_.best) : value >= *parse_real(at_.best))) return;
     at_.best = shortest(value);
+    at_.state_hash = agreed_hash();
     save_posterior("best.h5");
   }
 
   RunOutcome loop() {
     const Index stop_after = config_.integer("train.stop_after");
     saved_ = stepped_ = Clock::now();
+    if (policy_ == SpikePolicy::rollback && now() == 0) save();  // so that there is something to go back to
     while (now() < total_) {
       const Index next = now() + 1;
       const bool last = next == total_, logs = log_every_.due(next) || last;
+      skipped_ = false;
       step(logs);
-      const bool statistics = stats_every_.due(next) || last, evaluates = evaluate_every_.due(next) && !last;
+      const bool statistics = stats_every_.due(next) || last, evaluates = evaluate_every_.due(next) && !last, hashes = hash_every_.due(next);
       const Clock::time_point queued = Clock::now();
       watchdog_.beat(Phase::step, at_.step);
       if (saver_.failed()) saver_.wait();  // throws
       const std::uint64_t agreed = agree();
       const bool stops = !last && ((agreed & 1) != 0 || next == stop_after);
       const bool saves = !last && (save_every_.due(next) || (agreed & 2) != 0);
-      if (logs || statistics || evaluates || stops || saves) read_news();
+      if (logs || statistics || evaluates || hashes || stops || saves) read_news();
+      if (rolls_back_) {
+        roll_back();
+        continue;
+      }
       slowest_step_ = std::max(slowest_step_, seconds_since(stepped_));
       stepped_ = queued;
-      if (logs) log();
+      if (logs && !skipped_) log();
+      if (hashes) folder_.record({{"step", at_.step}, {"state_hash", agreed_hash()}});
       if (statistics) log_statistics();
       if (evaluates) evaluate();
       if (stops) {
@@ -514,15 +655,18 @@ class Run {
   Trainer trainer_;
   Evaluator evaluator_;
   Optimizer& optimizer_;
+  const SpikePolicy policy_;
+  const SpikeRule rule_;
+  std::function<bool()> judge_;  // empty: steps are queued and nobody waits
   RunPosition at_;
   std::string environment_, health_;
   Index total_ = 0, warmup_ = 0, timed_ = 0, unread_ = 0;
-  Interval evaluate_every_, save_every_, log_every_, stats_every_;
+  Interval evaluate_every_, save_every_, log_every_, stats_every_, hash_every_;
   double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_step_ = 0, stalled_ = 0;
   int saves_ = 0;
   std::atomic<double> slowest_save_{0};
   Clock::time_point saved_{}, told_{}, began_{}, stepped_{};
-  bool told_once_ = false;
+  bool told_once_ = false, skipped_ = false, rolls_back_ = false;
   Saver saver_;  // last: it uses all of the above
 };
 }  // namespace

@@ -1,6 +1,7 @@
-"""F1, F2: a rank of a job dies or hangs. The job ends in time, with one line of a cause where the program can give one; no rank is
-left; the last checkpoint is whole and the run goes on from it on other numbers of ranks."""
-import os, random, signal, subprocess, time
+"""F1, F2: a rank of a job dies, leaves or hangs, by a signal from outside at any instant and by a fault inside in every phase. The job
+ends in time, with one line of a cause where the program can give one; no rank is left; the last checkpoint is whole, and the run goes on
+from it on other numbers of ranks, to the bits of the unbroken one."""
+import os, random, shutil, signal, subprocess, sys, time
 
 from whole_jobs import *
 
@@ -28,7 +29,7 @@ def wait_for_checkpoint(name, p):
 rows = {}
 cases = [("SIGKILL", 10), ("SIGSEGV", 10), ("SIGABRT", 10), ("SIGSTOP", LIMIT + 5 + 2)]
 for repeat in range(count(1, 8, 40)):
-    for ranks in (2, 4):
+    for ranks in count((2,), (2, 4), (2, 4)):
         for what, limit in cases:
             name = f"{what}-{ranks}-{repeat}"
             p = start(name, ranks, 1000000, f"run.watchdog={LIMIT}")
@@ -81,4 +82,86 @@ while p.poll() is None:
                 pass
         time.sleep(rest)
 rows["slow but moving"] = [1, int(p.returncode != 0)]
-table("ranks that die or hang (F1, F2)", [(k, *r) for k, r in rows.items()])
+
+# Faults inside: kind x number of ranks x phase. Every job has a checkpoint of step 10 and goes on to 25.
+DEATHS = ["kill", "segv", "abort", "throw", "bad_alloc", "exit0", "exit3", "mpi_abort", "early_finalize"]
+HANGS = ["stop", "loop", "deadlock", "lost_message", "slow_disk"]
+PHASES = {"init": 0, "data": 0, "forward": 17, "reduce": 17, "save": 15, "finalize": 0}
+SAYS = {"throw", "bad_alloc", "exit0", "exit3", "early_finalize"}  # the program itself can say what has happened
+whole = [*job, "parallel.slots=8", "train.steps=25"]
+
+
+def train(program, ranks, name, *words):
+    launcher = ["mpirun", "-n", str(ranks)] if ranks else []
+    return subprocess.Popen([*launcher, program, "-q", "train", *whole, f"run.name={name}", *words], cwd=work, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def ended(p, limit):
+    try:
+        return p.communicate(timeout=limit)[1]
+    except subprocess.TimeoutExpired:
+        p.kill()
+        return p.communicate()[1] + "\nstill running\n"
+
+
+assert train(VARION, 0, "whole").wait(60) == 0
+assert train(VARION, 0, "origin", "train.stop_after=10").wait(60) == 75
+expected = digest(f"{work}/runs/whole")
+usual = {}  # what a whole job takes here
+for ranks in (2, 4, 8):
+    begin = time.time()
+    assert train(INJECT, ranks, f"usual-{ranks}").wait(60) == 0 and digest(f"{work}/runs/usual-{ranks}") == expected
+    usual[ranks] = time.time() - begin
+every = [(kind, ranks, phase) for kind in [*DEATHS, *HANGS] for ranks in (2, 4, 8) for phase in PHASES]
+every += [("slow", ranks, phase) for ranks in (2, 4, 8) for phase in PHASES]
+few = [("exit0", 4, "forward"), ("throw", 2, "save"), ("early_finalize", 4, "reduce"), ("kill", 2, "finalize"), ("lost_message", 2, "finalize"),
+       ("slow", 2, "reduce")]
+slowest, launcher_died = {}, []
+for kind, ranks, phase in count(few, every, every):
+    name = f"inside-{kind}-{ranks}-{phase}"
+    shutil.copytree(f"{work}/runs/origin", f"{work}/runs/{name}")
+    rank, place = draw.randrange(ranks), phase
+    if kind == "slow_disk" and phase == "save":
+        rank, place = 0, "write"
+    begin = time.time()
+    # What follows a hang is the limit and five seconds; a disk that is slow within the limit holds nobody up.
+    limit = usual[ranks] + (LIMIT + 5 if kind in HANGS else 10)
+    # Where a rank dies, the watchdog of others must not speak first: what a rank above the first says comes after two seconds.
+    p = train(INJECT, ranks, name, f"run.watchdog={10 if kind in DEATHS else LIMIT}", f"--inject={place}:{PHASES[phase]}:{rank}:{kind}")
+    said = ended(p, 60)
+    while processes(f"run.name={name}", INJECT) and time.time() - begin < 60:
+        time.sleep(0.02)
+    taken = time.time() - begin
+    lines = [line for line in said.splitlines() if line.startswith("varion: ")]
+    problems = []
+    if processes(f"run.name={name}", INJECT) or taken > limit:
+        problems.append(f"took {taken:.1f} s of {limit:.1f}")
+    if (p.returncode == 0) != (kind == "slow"):
+        problems.append("ended with 0" if p.returncode == 0 else f"ended with {p.returncode}")
+    if kind in HANGS and p.returncode < 0:
+        launcher_died.append(name)  # mpirun itself, by a signal, while it ended the job
+    elif kind in HANGS and (p.returncode != 70 or not [line for line in lines if line.startswith("varion: watchdog: rank")]):
+        problems.append(f"a hang ended with {p.returncode}")
+    if kind in DEATHS and len(lines) != (kind in SAYS) and not (kind in SAYS and phase == "finalize"):
+        problems.append(f"{len(lines)} lines of a cause")
+    for pid in processes(f"run.name={name}", INJECT):
+        os.kill(pid, signal.SIGKILL)
+    end = train(VARION, draw.choice((0, 2, 4)), name)
+    again = ended(end, 60)
+    if end.returncode != 0:
+        problems.append(f"does not go on: {again}")
+    elif digest(f"{work}/runs/{name}") != expected:
+        problems.append("other bits at the end")
+    shutil.rmtree(f"{work}/runs/{name}", ignore_errors=True)
+    title = "slow but moving, inside" if kind == "slow" else f"{'F2' if kind in HANGS else 'F1'} {kind} on one of {ranks} ranks"
+    row = rows.setdefault(title, [0, 0])
+    row[0] += 1
+    row[1] += bool(problems)
+    slowest[kind in HANGS] = max(slowest.get(kind in HANGS, 0), taken - usual[ranks])
+    if problems:
+        print(name, rank, p.returncode, problems, lines or said, flush=True)
+if launcher_died:
+    print("mpirun died of a signal while it ended the job:", launcher_died)
+print("slowest end beyond a usual job:", ", ".join(f"{'hangs' if h else 'deaths'} {t:.1f} s" for h, t in sorted(slowest.items())))
+table("ranks that die, leave or hang (F1, F2)", [(k, *r) for k, r in rows.items()])

@@ -16,5 +16,7 @@ int main(int argc, char** argv) {
   }
   const varion::MpiSession session;  // where mpirun started the tests
   const Kokkos::ScopeGuard guard;
-  return Catch::Session().run(argc, argv);
+  const int code = Catch::Session().run(argc, argv);
+  varion::MpiSession::may_end();
+  return code;
 }

@@ -8,6 +8,7 @@ except ImportError:
     sys.exit(77)
 
 VARION = os.environ["VARION_BIN"]
+INJECT = os.environ.get("VARION_INJECT_BIN", "")  # the same with --inject (tests/inject)
 TIER = os.environ.get("VARION_TIER", "C")  # C with every change, N nightly, R for a release
 environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                    OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none", OMPI_MCA_mpi_yield_when_idle="1")
@@ -47,7 +48,7 @@ def digest(folder):
     return h.hexdigest()
 
 
-def processes(word):
+def processes(word, program=VARION):
     """Running varion processes whose command line holds this word."""
     out = []
     for d in os.listdir("/proc"):
@@ -56,7 +57,7 @@ def processes(word):
             state = open(f"/proc/{d}/stat").read().rsplit(")", 1)[1].split()[0] if line else "Z"
         except OSError:
             continue
-        if line and line[0] == VARION.encode() and word.encode() in line and state != "Z":
+        if line and line[0] == program.encode() and word.encode() in line and state != "Z":
             out.append(int(d))
     return sorted(out)
 

@@ -11,6 +11,7 @@
 #include "train/backend_check.hpp"
 #include "train/model_check.hpp"
 #include "train/network.hpp"
+#include "train/replay_check.hpp"
 #include "train/resume_check.hpp"
 
 namespace varion {
@@ -19,6 +20,7 @@ namespace {
 const char* const kUsage =
     "verify gradients | optimizer --trace=FILE.json | resume [FILE.ini] [key=value ...] [--steps=20] | "
     "ranks [FILE.ini] [key=value ...] [--steps=10] (under mpirun) | "
+    "replay RUN_DIRECTORY [--step=K] (are the bits of a step those of doing it again?) | "
     "backend [FILE.ini] [key=value ...] [--steps=10] [--provider=portable | --record=FILE.h5 | --against=FILE.h5]";
 
 Index steps_of(const Arguments& a, const char* fallback) {
@@ -84,6 +86,19 @@ bool verify_ranks(const Arguments& a) {
   return ok;
 }
 
+/// A step of a run, done again from the checkpoint before it.
+bool verify_replay(const Arguments& a) {
+  const std::string step = a.flag("step", "0");
+  const auto k = parse_real(step);
+  require(k && *k >= 0 && *k < 9e15 && *k == std::floor(*k), Exit::usage, "--step=", step, " must be a whole number from 1");
+  require(a.words.size() == 2 && a.settings.empty(), Exit::usage, "use: verify replay RUN_DIRECTORY [--step=K]");
+  const ReplayResult r = replay_step(a.words[1], static_cast<std::uint64_t>(*k), Comm::world());
+  if (Comm::world().is_first())
+    std::printf("steps %llu to %llu of %s done again: the run recorded %s, now %s  %s\n", static_cast<unsigned long long>(r.from + 1),
+                static_cast<unsigned long long>(r.step), a.words[1].c_str(), r.recorded.c_str(), r.replayed.c_str(), r.ok() ? "ok" : "WRONG");
+  return r.ok();
+}
+
 /// Two providers of this build, or this one and a reference from elsewhere.
 bool verify_backend(const Arguments& a) {
   const std::string record = a.flag("record", ""), against = a.flag("against", "");
@@ -124,9 +139,9 @@ bool verify_backend(const Arguments& a) {
 }  // namespace
 
 int verify_command(const std::vector<std::string>& words) {
-  const Arguments a = parse_arguments(words, {"trace", "steps", "provider", "record", "against"});
+  const Arguments a = parse_arguments(words, {"trace", "steps", "step", "provider", "record", "against"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
-  require(verb == "ranks" || Comm::world().size() == 1, Exit::usage, "verify ", verb, " runs on one rank");
+  require(verb == "ranks" || verb == "replay" || Comm::world().size() == 1, Exit::usage, "verify ", verb, " runs on one rank");
   bool ok = true;
   if (verb == "gradients") {
     std::vector<GradientResult> all = check_op_gradients();
@@ -149,6 +164,8 @@ int verify_command(const std::vector<std::string>& words) {
                 config.text("optim.name").c_str(), static_cast<long>(steps / 2), static_cast<long>(steps), ok ? "the same bits, ok" : "WRONG");
   } else if (verb == "ranks") {
     ok = verify_ranks(behind_verb(a));
+  } else if (verb == "replay") {
+    ok = verify_replay(a);
   } else if (verb == "backend") {
     ok = verify_backend(behind_verb(a));
   } else {
