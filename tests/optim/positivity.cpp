@@ -44,7 +44,7 @@ void look(const Vec& before, const Vec& after, Real decay, Real floor, Index& wr
       "varion::test::look", Range(Exec(), 0, n),
       KOKKOS_LAMBDA(const Index i, Index& w, Index& b, Index& l) {
         const Real s = before(i) + decay, t = after(i) + decay;
-        if (!std::isfinite(t)) ++b;
+        if (!(t - t == 0)) ++b;
         else if (!(t > 0)) ++w;
         else if (!(t >= Real(0.49) * s)) ++l;
         else if (!(t >= Real(0.9) * floor)) ++w;
