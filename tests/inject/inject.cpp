@@ -74,7 +74,7 @@ const std::map<std::string, std::function<void()>>& process_faults() {
       {"deadlock", [] { MPI_Barrier(MPI_COMM_WORLD); }},  // where the others are in another collective
       {"lost_message", wait_for_nobody},
       {"slow_disk", [] { ::sleep(60); }},
-      {"slow", [] { ::sleep(2); }}};  // within the limits of the tests
+      {"slow", [] { ::sleep(1); }}};  // within the limits of the tests
   return all;
 }
 

@@ -38,14 +38,13 @@ void wild(std::uint64_t round, Real decay, Vec hess, Vec gradient, Vec weights) 
       });
 }
 
-/// One step from each; entries one by one. `silent`: not positive, less than 0.49 of before where the floor does not hold it, or not
-/// finite, without a report of the step.
+/// Entries after a step: `wrong` ones are not positive or below the floor, `bad` ones not finite, `low` ones have lost more than half.
 void look(const Vec& before, const Vec& after, Real decay, Real floor, Index& wrong, Index& bad, Index& low) {
   Kokkos::parallel_reduce(
       "varion::test::look", Range(Exec(), 0, n),
       KOKKOS_LAMBDA(const Index i, Index& w, Index& b, Index& l) {
         const Real s = before(i) + decay, t = after(i) + decay;
-        if (!std::isfinite(t)) ++b;
+        if (!(t - t == 0)) ++b;
         else if (!(t > 0)) ++w;
         else if (!(t >= Real(0.49) * s)) ++l;
         else if (!(t >= Real(0.9) * floor)) ++w;
@@ -88,8 +87,7 @@ TEST_CASE("U6: 1e7 random Hessian updates over all exponents (1e9 in campaigns):
     all.reported += bad;
     all.held += report.nonpositive;
     all.low += low;
-    // Half of it is lost nowhere but where it was held at the floor.
-    all.wrong += low > report.nonpositive ? low - report.nonpositive : 0;
+    all.wrong += low;  // in exact arithmetic half of it is kept, and the floor is far below
   }
   std::printf("U6: %ld updates, %ld not finite and reported, %ld held at the floor (%ld of them from more than twice that), %ld violations\n",
               static_cast<long>(all.tried), static_cast<long>(all.reported), static_cast<long>(all.held), static_cast<long>(all.low),
