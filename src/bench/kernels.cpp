@@ -163,7 +163,7 @@ void run_ops(Bench& bench) {
   const Index size = bench.size(10000000, 1000);
   if (!bench.wants("norm")) return;
   const Vec v = uniform(exec, size, 1);
-  const Kokkos::View<double, Memory> sum("varion::bench::sum");
+  const Squares sum;
   bench.measure("norm", {4 * static_cast<double>(size), 0, static_cast<double>(size), "element", 0},
                 [=] { sum_of_squares(exec, v, sum); });
 }

@@ -14,10 +14,15 @@ extern char** environ;
 namespace varion {
 
 namespace {
-std::vector<OptionSpec>& table() {
-  static std::vector<OptionSpec> all;
-  return all;
+struct Table {
+  std::vector<OptionSpec> all;
+  std::map<std::string, std::vector<size_t>> by_key;  // places in `all`: owners may share a key
+};
+Table& whole_table() {
+  static Table t;
+  return t;
 }
+const std::vector<OptionSpec>& table() { return whole_table().all; }
 
 std::string trimmed(const std::string& s) {
   const size_t b = s.find_first_not_of(" \t\r"), e = s.find_last_not_of(" \t\r");
@@ -25,9 +30,9 @@ std::string trimmed(const std::string& s) {
 }
 
 std::vector<std::string> keys() {
-  std::set<std::string> unique;
-  for (const OptionSpec& o : table()) unique.insert(o.key);
-  return {unique.begin(), unique.end()};
+  std::vector<std::string> out;
+  for (const auto& [key, places] : whole_table().by_key) out.push_back(key);
+  return out;
 }
 
 std::optional<std::vector<Index>> parse_sizes(const std::string& s) {
@@ -75,7 +80,9 @@ const std::vector<OptionSpec>& option_table() { return table(); }
 bool add_options(const std::string& owner, const std::vector<OptionSpec>& options) {
   for (OptionSpec o : options) {
     o.owner = owner;
-    table().push_back(o);
+    Table& t = whole_table();
+    t.by_key[o.key].push_back(t.all.size());
+    t.all.push_back(std::move(o));
   }
   return true;
 }
@@ -95,18 +102,17 @@ std::optional<double> parse_real(const std::string& s) {
 }
 
 void Config::set(const std::string& key, const std::string& value, const std::string& source) {
+  const auto places = whole_table().by_key.find(key);
+  if (places == whole_table().by_key.end())
+    fail(Exit::config, source, ": unknown key '", key.substr(0, 80), "'", did_you_mean(key, keys()),
+         "; `varion config template` lists all");
   std::string wrong;
-  bool known = false, fits = false;
-  for (const OptionSpec& o : table())
-    if (o.key == key) {
-      known = true;
-      const std::string p = problem(o, value);
-      fits = fits || p.empty();
-      wrong = p;
-    }
-  require(known, Exit::config, source, ": unknown key '", key.substr(0, 80), "'",
-          did_you_mean(key, keys()), "; `varion config template` lists all");
-  require(fits, Exit::config, source, ": ", key, " = '", value.substr(0, 80), "' ", wrong);
+  bool fits = false;
+  for (const size_t at : places->second) {
+    wrong = problem(table()[at], value);
+    fits = fits || wrong.empty();
+  }
+  if (!fits) fail(Exit::config, source, ": ", key, " = '", value.substr(0, 80), "' ", wrong);
   values_[key] = {value, source};
 }
 

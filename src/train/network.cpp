@@ -170,7 +170,6 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
   sums_.resize(apart_ ? optimizer_->collected().size() : 1);
   steps_per_epoch_ = std::max<Index>(data.train.count / batch(), 1);
   loss_ = Kokkos::View<double*, Memory>("varion::train::loss", static_cast<size_t>(slots_));
-  squares_ = Kokkos::View<double, Memory>("varion::train::squares");
   // The weights of a point estimate are its mean: no copy.
   weights_ = optimizer_->is_variational() ? long_vector("varion::train::weights", layout.size())
                                           : optimizer_->mean();
@@ -182,23 +181,45 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
   optimizer_->start(exec_);
 }
 
-void sum_of_squares(const Exec& exec, ConstVec v, Kokkos::View<double, Memory> out) {
+/// Of one noise block.
+KOKKOS_INLINE_FUNCTION double block_squares(const Real* v, Index block, Index n) {
   constexpr int lanes = 4;  // a noise block holds 4 numbers on a GPU, 32 times as many on a host
-  const Index n = static_cast<Index>(v.extent(0));
-  Kokkos::parallel_reduce(
-      "varion::train::norm", Range(exec, 0, (n + kNoiseBlock - 1) / kNoiseBlock),
-      KOKKOS_LAMBDA(const Index block, double& sum) {
-        const Index base = block * kNoiseBlock;
-        const int count = static_cast<int>(n - base < kNoiseBlock ? n - base : Index(kNoiseBlock));
-        const Real* const x = v.data() + base;
-        double part[lanes] = {};
-        int i = 0;
-        for (; i + lanes <= count; i += lanes)
-          for (int k = 0; k < lanes; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
-        for (; i < count; ++i) part[0] += double(x[i]) * double(x[i]);
-        sum += (part[0] + part[1]) + (part[2] + part[3]);
-      },
-      out);
+  const Index base = block * kNoiseBlock;
+  const int count = static_cast<int>(n - base < kNoiseBlock ? n - base : Index(kNoiseBlock));
+  const Real* const x = v + base;
+  double part[lanes] = {};
+  int i = 0;
+  for (; i + lanes <= count; i += lanes)
+    for (int k = 0; k < lanes; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
+  for (; i < count; ++i) part[0] += double(x[i]) * double(x[i]);
+  return (part[0] + part[1]) + (part[2] + part[3]);
+}
+
+void sum_of_squares(const Exec& exec, ConstVec v, Squares out) {
+  const Index n = static_cast<Index>(v.extent(0)), blocks = (n + kNoiseBlock - 1) / kNoiseBlock;
+  const Real* const x = v.data();
+  if (!kHostExec) {  // the cut is the device's
+    Kokkos::parallel_reduce("varion::train::norm", Range(exec, 0, blocks),
+                            KOKKOS_LAMBDA(const Index block, double& sum) { sum += block_squares(x, block, n); }, out.total);
+    return;
+  }
+  // On a host the length alone decides the cut: gradients are clipped by this number, and a sum that went with the number of
+  // threads would bring that into the bits of a run.
+  const Kokkos::View<double*, Memory> parts = out.parts;
+  const Index count = static_cast<Index>(parts.extent(0)), each = (blocks + count - 1) / count;
+  Kokkos::parallel_for(
+      "varion::train::norm_parts", Range(exec, 0, count), KOKKOS_LAMBDA(const Index p) {
+        double sum = 0;
+        for (Index block = p * each; block < (p + 1) * each && block < blocks; ++block) sum += block_squares(x, block, n);
+        parts(p) = sum;
+      });
+  const Kokkos::View<double, Memory> total = out.total;
+  Kokkos::parallel_for(
+      "varion::train::norm", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
+        double sum = 0;
+        for (Index p = 0; p < count; ++p) sum += parts(p);
+        total() = sum;
+      });
 }
 
 /// g *= limit / |g| where |g| is larger. 8 bytes per element.
@@ -269,7 +290,7 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
   add_share(exec_, replay_.value(net_.loss), 1.0 / samples, sample > 0, slot, loss_);
   if (clip_ > 0) {
     sum_of_squares(exec_, gradient_, squares_);
-    clip_to_norm(exec_, squares_, clip_, gradient_);
+    clip_to_norm(exec_, squares_.total, clip_, gradient_);
   }
 }
 
@@ -335,7 +356,7 @@ StepNews Trainer::news() {
   using HostScalar = Kokkos::View<double, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
   using HostVector = Kokkos::View<double*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
   Kokkos::deep_copy(exec_, HostVector(losses.data(), losses.size()), loss_);
-  Kokkos::deep_copy(exec_, HostScalar(&n.gradient_norm), squares_);
+  Kokkos::deep_copy(exec_, HostScalar(&n.gradient_norm), squares_.total);
   n.report = optimizer_->take_report(exec_);  // waits
   n.gradient_norm = std::sqrt(n.gradient_norm);
   comm_.sum(losses);  // each stands on one rank and is zero on the others

@@ -55,8 +55,14 @@ class Evaluator {
   BatchPlan plan_;
 };
 
-/// out = the sum of squares of a vector, on the device. 4 bytes read per element.
-void sum_of_squares(const Exec& exec, ConstVec v, Kokkos::View<double, Memory> out);
+/// A sum of squares on the device, and room for the parts that a host adds up.
+struct Squares {
+  Kokkos::View<double, Memory> total{"varion::train::squares"};
+  Kokkos::View<double*, Memory> parts{"varion::train::square_parts", 512};
+};
+
+/// out = the sum of squares of a vector, on a host the same bits for any number of threads. 4 bytes read per element.
+void sum_of_squares(const Exec& exec, ConstVec v, Squares out);
 
 /// What the host learns of the steps since it last asked.
 struct StepNews {
@@ -127,7 +133,7 @@ class Trainer {
   double clip_;
   std::vector<SlotSum> sums_;
   Kokkos::View<double*, Memory> loss_;     // [slots] of the last step; those of other ranks are zero
-  Kokkos::View<double, Memory> squares_;   // of the last gradient that was asked for
+  Squares squares_;                        // of the last gradient that was asked for
 };
 
 }  // namespace varion
