@@ -95,7 +95,7 @@ std::string shortest(double v) {
 
 std::optional<double> parse_real(const std::string& s) {
   double v = 0;
-  const char* first = s.data() + (s.size() > 1 && s[0] == '+' ? 1 : 0);
+  const char* first = s.data() + (s.size() > 1 && s[0] == '+' && s[1] != '-' ? 1 : 0);
   const auto r = std::from_chars(first, s.data() + s.size(), v);
   if (r.ec != std::errc() || r.ptr != s.data() + s.size() || !(v - v == 0)) return {};
   return v;
@@ -151,6 +151,7 @@ void Config::read_file(const std::string& path) {
   std::string content(1 << 20, '\0');
   in.read(content.data(), static_cast<std::streamsize>(content.size()));
   require(in.gcount() < (1 << 20), Exit::config, path, ": larger than 1 MiB, not a config file");
+  require(in.eof(), Exit::no_input, "cannot read config file '", path, "'");  // a folder can be opened
   content.resize(static_cast<size_t>(in.gcount()));
   read_text(content, path);
 }
