@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# Campaigns larger than with every change, those of tests/faults and a stop after every step of a run:
-#   scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|jobs|exact]...
-# N takes about an hour on 2 cores, R a day. Prints a table each; ends with 1 where anything failed.
+# Campaigns larger than with every change: those of tests/faults, the grid of ranks and threads (tests/mpi), a stop after every step of
+# a run, and mutants of the program that the tests must see:
+#   scripts/campaign.sh N|R [kills|saves|crash_states|space|permissions|clocks|starts|ranks_end|rank_io|jobs|grid|exact|mutants]...
+# N takes about an hour and a half on 2 cores, R a day. Prints a table each; ends with 1 where anything failed. With
+# `scripts/build.sh serial varion` before it, the grid covers Kokkos' serial back end too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+all="kills saves crash_states space permissions clocks starts ranks_end rank_io jobs grid exact mutants"
 case "${1:-}" in
   N|R) export VARION_TIER=$1; shift ;;
-  *) echo "use: scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|jobs|exact]..." >&2; exit 64 ;;
+  *) echo "use: scripts/campaign.sh N|R [${all// /|}]..." >&2; exit 64 ;;
 esac
-[ $# -gt 0 ] || set -- kills saves space starts ranks_end jobs exact
-scripts/build.sh openmp varion test_restart
-export VARION_BIN=$PWD/build/openmp/varion PYTHONPATH=$PWD/tests/support OMP_NUM_THREADS=1
+[ $# -gt 0 ] || set -- $all
+scripts/build.sh openmp varion test_restart test_unit
+export VARION_BIN=$PWD/build/openmp/varion VARION_SOURCE_DIR=$PWD PYTHONPATH=$PWD/tests/support OMP_NUM_THREADS=1
 mkdir -p build/campaign
 python=/usr/bin/python3  # Debian's has h5py
 [ -x $python ] || python=python3
 status=0
 for name in "$@"; do
-  if [ "$name" = exact ]; then
-    (cd build/campaign && ../openmp/test_restart -# "[#exact]") || status=1
-    continue
-  fi
-  [ -f "tests/faults/$name.py" ] || { echo "unknown campaign '$name'" >&2; exit 64; }
-  (cd build/campaign && "$python" "../../tests/faults/$name.py") || status=1
+  case "$name" in
+    exact) (cd build/campaign && ../openmp/test_restart -# "[#exact]") || status=1 ;;
+    mutants) VARION_TIER=C scripts/mutants.py || status=1 ;;  # each needs one red test, not a campaign
+    *)
+      script=$(ls tests/faults/"$name".py tests/mpi/"$name".py 2>/dev/null || true)
+      [ -n "$script" ] || { echo "unknown campaign '$name'" >&2; exit 64; }
+      (cd build/campaign && "$python" "../../$script") || status=1 ;;
+  esac
 done
 exit $status
