@@ -203,5 +203,6 @@ if subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0:
     told = [1, int(p.returncode != 74 or "cannot close" not in p.stderr or not os.path.exists(f"{work}/run/checkpoints/step-0000000004.h5"))]
     if told[1]:
         print(p.returncode, p.stderr)
-table(f"crash states of one save: {len(events)} events, {enumerated} {'states' if all_of_them and TIER != 'C' else 'sampled states'}, {len(states)} different, {len(some)} tried (K6)",
+kind = "states" if all_of_them and TIER != "C" else "sampled states"
+table(f"crash states of one save: {len(events)} events, {enumerated} {kind}, {len(states)} different, {len(some)} tried (K6)",
       [(k, *v) for k, v in tried.items()] + [("a close that fails is told", *told)])

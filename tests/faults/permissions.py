@@ -133,7 +133,8 @@ for what, change in during if TIER != "C" else during[::3]:
     os.makedirs(f"{work}/elsewhere")
     given_away(f"{work}/elsewhere")
     p = subprocess.Popen(command(folder, "train.steps=100000000", "checkpoint.every=50st"), cwd=work, stderr=subprocess.PIPE, text=True, env=environment)
-    while p.poll() is None and not os.path.exists(f"{folder}/checkpoints/step-0000000100.h5") and not os.path.exists(f"{folder}/checkpoints/step-0000000150.h5"):
+    saved = f"{folder}/checkpoints"
+    while p.poll() is None and not (os.path.isdir(saved) and [n for n in os.listdir(saved) if n.startswith("step-") and int(n[5:15]) >= 100]):
         time.sleep(0.005)
     change(folder)
     try:

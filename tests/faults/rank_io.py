@@ -32,7 +32,8 @@ def ranks(name, *programs, cwd=None):
         words += [":"] * (number > 0) + ["-n", "1"]
         for k, v in env.items():
             words += ["-x", f"{k}={v}"]
-        words += ["-wdir", where or f"{work}/one", *before, *([] if "varion-other" in " ".join(before) else [VARION]), *job, f"run.dir={work}/runs/{name}", *more]
+        program = [] if "varion-other" in " ".join(before) else [VARION]
+        words += ["-wdir", where or f"{work}/one", *before, *program, *job, f"run.dir={work}/runs/{name}", *more]
     begin = time.time()
     try:
         p = subprocess.run(words, cwd=work, capture_output=True, text=True, env=environment, timeout=60)
@@ -55,13 +56,15 @@ expected = digest(f"{work}/runs/whole")
 
 def failing(call, error, when, *paths):
     absolute = [f"data.path={os.path.dirname(p)}" for p in paths]  # strace knows calls on a path by its whole name
-    return (["strace", "-f", "-o", "/dev/null", *[w for p in paths for w in ("-P", p)], "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"],
-            absolute, {}, "")
+    on = [w for p in paths for w in ("-P", p)]
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+    return (["strace", "-f", "-o", "/dev/null", *on, *inject], absolute, {}, "")
 
 
 images = os.path.realpath(f"{work}/one/data/train-images-idx3-ubyte")
 # The first rank writes; every rank reads the data. fsync, rename and flock are calls that MPI's own start does not make.
-first = [("fsync", "EIO", "3+"), ("fsync", "ENOSPC", "9+"), ("rename", "EIO", "5+"), ("rename", "EROFS", "2"), ("flock", "EIO", "1"), ("fsync", "EDQUOT", "14")]
+first = [("fsync", "EIO", "3+"), ("fsync", "ENOSPC", "9+"), ("rename", "EIO", "5+"), ("rename", "EROFS", "2"), ("flock", "EIO", "1"),
+         ("fsync", "EDQUOT", "14")]
 others = [("openat", "EACCES", "1+", images), ("openat", "EMFILE", "1+", images), ("read", "EIO", "1+", images), ("read", "EIO", "2+", images)]
 cases = [(0, c) for c in first] + [(rank, c) for rank in (0, 1) for c in others]
 rows, tried, failed = [], 0, 0
