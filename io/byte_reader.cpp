@@ -16,7 +16,8 @@ ByteReader::ByteReader(const std::string& path) : path_(path), file_(nullptr) {
   require(::stat(path.c_str(), &s) == 0, Exit::no_input, "cannot read '", path, "': ", std::strerror(errno));
   require(S_ISREG(s.st_mode), Exit::data, "cannot read '", path, "': not a regular file");
   file_ = gzopen(path.c_str(), "rb");  // takes plain files as they are
-  require(file_ != nullptr, Exit::data, "cannot read '", path, "': ", std::strerror(errno));
+  if (const int error = errno; file_ == nullptr)
+    fail(error == ENOENT || error == EACCES ? Exit::no_input : Exit::io, "cannot read '", path, "': ", std::strerror(error));
   gzbuffer(static_cast<gzFile>(file_), 1u << 17);
 }
 
@@ -26,6 +27,13 @@ void ByteReader::refuse(const std::string& reason) const {
   fail(Exit::data, path_, ": at byte ", offset_, ": ", reason);
 }
 
+void ByteReader::check() const {
+  int error = Z_OK;
+  const char* reason = gzerror(static_cast<gzFile>(file_), &error);
+  require(error != Z_ERRNO, Exit::io, "cannot read '", path_, "' at byte ", offset_, ": ", std::strerror(errno));
+  if (error != Z_OK && error != Z_STREAM_END) refuse(text("damaged gzip data: ", reason));
+}
+
 void ByteReader::append(std::uint64_t count, const char* what, std::vector<std::uint8_t>& out) {
   constexpr std::uint64_t kChunk = 1u << 20;
   for (std::uint64_t done = 0; done < count;) {
@@ -33,13 +41,12 @@ void ByteReader::append(std::uint64_t count, const char* what, std::vector<std::
     const size_t old = out.size();
     out.resize(old + want);
     const int got = gzread(static_cast<gzFile>(file_), out.data() + old, want);
-    int error = Z_OK;
-    const char* reason = gzerror(static_cast<gzFile>(file_), &error);
     if (got > 0) {
       done += static_cast<std::uint64_t>(got);
       offset_ += static_cast<std::uint64_t>(got);
     }
-    if (got < 0 || (error != Z_OK && error != Z_STREAM_END)) refuse(text("damaged gzip data: ", reason));
+    check();
+    if (got < 0) refuse("damaged gzip data");
     if (static_cast<unsigned>(got) < want)
       refuse(text("the file ends inside ", what, ": ", done, " of ", count, " bytes"));
   }
@@ -51,9 +58,7 @@ int ByteReader::byte() {
     ++offset_;
     return c;
   }
-  int error = Z_OK;
-  const char* reason = gzerror(static_cast<gzFile>(file_), &error);
-  if (error != Z_OK && error != Z_STREAM_END) refuse(text("damaged gzip data: ", reason));
+  check();
   return -1;
 }
 

@@ -10,13 +10,13 @@ namespace varion::io {
 
 class ByteReader {
  public:
-  /// Errors: 66 no such file, 65 a folder or not readable.
+  /// Errors: 66 no such file or not readable, 65 a folder, 74 the system cannot open it.
   explicit ByteReader(const std::string& path);
   ~ByteReader();
   ByteReader(const ByteReader&) = delete;
   ByteReader& operator=(const ByteReader&) = delete;
 
-  /// The next `count` bytes behind `out`. Errors (65): the file ends first, or its gzip data is damaged.
+  /// The next `count` bytes behind `out`. Errors: 65 the file ends first, or its gzip data is damaged; 74 reading failed.
   void append(std::uint64_t count, const char* what, std::vector<std::uint8_t>& out);
   /// The next byte, or -1 at the end.
   int byte();
@@ -30,6 +30,8 @@ class ByteReader {
   [[noreturn]] void refuse(const std::string& reason) const;
 
  private:
+  /// Fails where the last read has (65, 74).
+  void check() const;
   std::string path_;
   void* file_;  // gzFile
   std::uint64_t offset_ = 0;

@@ -184,6 +184,10 @@ template <class T>
 std::vector<long> get_array(hid_t where, const std::string& name, hid_t type, std::vector<T>& out,
                             const std::string& file) {
   const Handle set(H5Dopen2(where, name.c_str(), H5P_DEFAULT), H5Dclose, file + ": no dataset " + name);
+  // Numbers that lie in other files, or come out of a filter, are none of what the digest stands for.
+  const Handle how(H5Dget_create_plist(set), H5Pclose, file + ": storage of " + name);
+  require(H5Pget_external_count(how) == 0 && H5Pget_layout(how) != H5D_VIRTUAL && H5Pget_nfilters(how) == 0, Exit::data, file, ": ",
+          name, " is not stored plainly in the file itself");
   const Handle space(H5Dget_space(set), H5Sclose, file + ": space of " + name);
   const int rank = H5Sget_simple_extent_ndims(space);
   require(rank >= 1 && rank <= 4, Exit::data, file, ": ", name, " has ", rank, " dimensions");

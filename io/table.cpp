@@ -30,7 +30,7 @@ Table read_table(const std::string& path) {
       size_t stop = p;
       while (stop < end && !blank(stop)) ++stop;
       double v = 0;
-      const char* first = content.data() + p + (content[p] == '+' ? 1 : 0);
+      const char* first = content.data() + p + (content[p] == '+' && content[p + 1] != '-' ? 1 : 0);
       const auto r = std::from_chars(first, content.data() + stop, v);
       if (r.ec == std::errc() && r.ptr == content.data() + stop && v - v == 0) {
         t.values.push_back(v);

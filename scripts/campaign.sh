@@ -1,32 +1,34 @@
 #!/usr/bin/env bash
-# Campaigns larger than with every change, those of tests/faults, a stop after every step of a run, and Hessian updates:
-#   scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|values|jobs|flips|exact|positivity]...
-# N takes about two hours on 2 cores, R a day. Prints a table each; ends with 1 where anything failed.
+# Campaigns larger than with every change: those of tests/faults, the grid of ranks and threads (tests/mpi), a stop after every step of
+# a run, Hessian updates over the whole range of numbers, flipped bits, and mutants of the program that the tests must see:
+#   scripts/campaign.sh N|R [NAME]...
+# N takes about three hours on 2 cores, R more than a day. Prints a table each; ends with 1 where anything failed. With
+# `scripts/build.sh serial varion` before it, the grid covers Kokkos' serial back end too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+all="kills saves crash_states space permissions clocks starts ranks_end values rank_io jobs grid exact flips positivity mutants"
 case "${1:-}" in
   N|R) export VARION_TIER=$1; shift ;;
-  *) echo "use: scripts/campaign.sh N|R [kills|saves|space|starts|ranks_end|values|jobs|flips|exact|positivity]..." >&2; exit 64 ;;
+  *) echo "use: scripts/campaign.sh N|R [${all// /|}]..." >&2; exit 64 ;;
 esac
-[ $# -gt 0 ] || set -- kills saves space starts ranks_end values jobs flips exact positivity
-scripts/build.sh openmp varion varion_inject test_restart test_faults test_optim
-export VARION_BIN=$PWD/build/openmp/varion VARION_INJECT_BIN=$PWD/build/openmp/varion_inject PYTHONPATH=$PWD/tests/support OMP_NUM_THREADS=1
+[ $# -gt 0 ] || set -- $all
+scripts/build.sh openmp varion varion_inject test_restart test_unit test_faults test_optim
+export VARION_BIN=$PWD/build/openmp/varion VARION_INJECT_BIN=$PWD/build/openmp/varion_inject VARION_SOURCE_DIR=$PWD
+export PYTHONPATH=$PWD/tests/support OMP_NUM_THREADS=1
 mkdir -p build/campaign
 python=/usr/bin/python3  # Debian's has h5py
 [ -x $python ] || python=python3
 status=0
 for name in "$@"; do
   case "$name" in
-    exact) program=test_restart ;;
-    flips) program=test_faults ;;
-    positivity) program=test_optim ;;
-    *) program= ;;
+    exact) (cd build/campaign && ../openmp/test_restart -# "[#exact]") || status=1 ;;
+    flips) (cd build/campaign && ../openmp/test_faults -# "[#flips]") || status=1 ;;
+    positivity) (cd build/campaign && ../openmp/test_optim -# "[#positivity]") || status=1 ;;
+    mutants) VARION_TIER=C scripts/mutants.py || status=1 ;;  # each needs one red test, not a campaign
+    *)
+      script=$(ls tests/faults/"$name".py tests/mpi/"$name".py 2>/dev/null || true)
+      [ -n "$script" ] || { echo "unknown campaign '$name'" >&2; exit 64; }
+      (cd build/campaign && "$python" "../../$script") || status=1 ;;
   esac
-  if [ -n "$program" ]; then
-    (cd build/campaign && "../openmp/$program" -# "[#$name]") || status=1
-    continue
-  fi
-  [ -f "tests/faults/$name.py" ] || { echo "unknown campaign '$name'" >&2; exit 64; }
-  (cd build/campaign && "$python" "../../tests/faults/$name.py") || status=1
 done
 exit $status

@@ -14,10 +14,15 @@ extern char** environ;
 namespace varion {
 
 namespace {
-std::vector<OptionSpec>& table() {
-  static std::vector<OptionSpec> all;
-  return all;
+struct Table {
+  std::vector<OptionSpec> all;
+  std::map<std::string, std::vector<size_t>> by_key;  // places in `all`: owners may share a key
+};
+Table& whole_table() {
+  static Table t;
+  return t;
 }
+const std::vector<OptionSpec>& table() { return whole_table().all; }
 
 std::string trimmed(const std::string& s) {
   const size_t b = s.find_first_not_of(" \t\r"), e = s.find_last_not_of(" \t\r");
@@ -25,9 +30,9 @@ std::string trimmed(const std::string& s) {
 }
 
 std::vector<std::string> keys() {
-  std::set<std::string> unique;
-  for (const OptionSpec& o : table()) unique.insert(o.key);
-  return {unique.begin(), unique.end()};
+  std::vector<std::string> out;
+  for (const auto& [key, places] : whole_table().by_key) out.push_back(key);
+  return out;
 }
 
 std::optional<std::vector<Index>> parse_sizes(const std::string& s) {
@@ -75,7 +80,9 @@ const std::vector<OptionSpec>& option_table() { return table(); }
 bool add_options(const std::string& owner, const std::vector<OptionSpec>& options) {
   for (OptionSpec o : options) {
     o.owner = owner;
-    table().push_back(o);
+    Table& t = whole_table();
+    t.by_key[o.key].push_back(t.all.size());
+    t.all.push_back(std::move(o));
   }
   return true;
 }
@@ -88,25 +95,24 @@ std::string shortest(double v) {
 
 std::optional<double> parse_real(const std::string& s) {
   double v = 0;
-  const char* first = s.data() + (s.size() > 1 && s[0] == '+' ? 1 : 0);
+  const char* first = s.data() + (s.size() > 1 && s[0] == '+' && s[1] != '-' ? 1 : 0);
   const auto r = std::from_chars(first, s.data() + s.size(), v);
   if (r.ec != std::errc() || r.ptr != s.data() + s.size() || !(v - v == 0)) return {};
   return v;
 }
 
 void Config::set(const std::string& key, const std::string& value, const std::string& source) {
+  const auto places = whole_table().by_key.find(key);
+  if (places == whole_table().by_key.end())
+    fail(Exit::config, source, ": unknown key '", key.substr(0, 80), "'", did_you_mean(key, keys()),
+         "; `varion config template` lists all");
   std::string wrong;
-  bool known = false, fits = false;
-  for (const OptionSpec& o : table())
-    if (o.key == key) {
-      known = true;
-      const std::string p = problem(o, value);
-      fits = fits || p.empty();
-      wrong = p;
-    }
-  require(known, Exit::config, source, ": unknown key '", key.substr(0, 80), "'",
-          did_you_mean(key, keys()), "; `varion config template` lists all");
-  require(fits, Exit::config, source, ": ", key, " = '", value.substr(0, 80), "' ", wrong);
+  bool fits = false;
+  for (const size_t at : places->second) {
+    wrong = problem(table()[at], value);
+    fits = fits || wrong.empty();
+  }
+  if (!fits) fail(Exit::config, source, ": ", key, " = '", value.substr(0, 80), "' ", wrong);
   values_[key] = {value, source};
 }
 
@@ -145,6 +151,7 @@ void Config::read_file(const std::string& path) {
   std::string content(1 << 20, '\0');
   in.read(content.data(), static_cast<std::streamsize>(content.size()));
   require(in.gcount() < (1 << 20), Exit::config, path, ": larger than 1 MiB, not a config file");
+  require(in.eof(), Exit::no_input, "cannot read config file '", path, "'");  // a folder can be opened
   content.resize(static_cast<size_t>(in.gcount()));
   read_text(content, path);
 }

@@ -248,7 +248,10 @@ class Run {
   /// What can be known before the first step. Errors: 73, 74.
   void look_at_storage() {
     if (!folder_.lock_note().empty()) folder_.say("note: " + folder_.lock_note());
+    const Clock::time_point begin = Clock::now();
     io::probe_folder(folder_.checkpoints());
+    if (const double took = seconds_since(begin); took > 1)
+      folder_.say(text("note: to write, sync and read back a few bytes in ", folder_.checkpoints(), " took ", took, " s"));
     const auto size = static_cast<double>(layout_.size()) * 4 * static_cast<double>(optimizer_.state().size());
     const double needed = size * static_cast<double>(config_.integer("checkpoint.keep") + 3);  // best, final, one being written
     const auto free = static_cast<double>(io::free_space(folder_.dir()));

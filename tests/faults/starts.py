@@ -1,5 +1,5 @@
-"""K10: several runs are started in one directory at once. One writes, the others end with 73 and name it; a lock whose holder
-is dead holds nobody up."""
+"""K10, L5: several runs are started in one directory at once. One writes, the others end with 73 and name it; a lock whose holder
+is dead holds nobody up. And jobs of an array that start in one second keep apart."""
 import json, os, signal, subprocess, time
 
 from whole_jobs import *
@@ -29,5 +29,14 @@ for number in range(rounds):
     # The winner is gone, killed or stopped: the next one begins or goes on at once.
     p = subprocess.run([*command, "train.steps=3", "run.resume=never", "run.overwrite=true"], cwd=work, capture_output=True, text=True, env=environment)
     stale += p.returncode != 0 or json.load(open(f"{work}/runs/{name}/status.json"))["state"] != "done"
+# L5: one tree of runs, a name each; and what they would all be called without.
+together, clobbered = count(16, 64, 64), 0
+short = [*job[:2], "train.steps=5", *job[3:]]
+all = [subprocess.Popen([VARION, "-q", "train", *short, f"run.name=array-{k}", f"run.seed={k + 1}"], cwd=work, stderr=subprocess.PIPE,
+                        stdout=subprocess.DEVNULL, text=True, env=environment) for k in range(together)]
+codes = [p.wait(120) for p in all]
+digests = {digest(f"{work}/runs/array-{k}") for k in range(together) if codes[k] == 0}
+clobbered = together - len(digests)
 table("several starts in one directory (K10)", [("rounds with one writer, the others refused with its name", rounds, failed),
-                                                ("starts after the holder's end", rounds, stale)])
+                                                ("starts after the holder's end", rounds, stale),
+                                                ("jobs of an array, a run each (L5)", together, clobbered)])

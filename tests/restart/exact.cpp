@@ -11,20 +11,26 @@
 using namespace varion;
 
 namespace {
-/// Four vectors and the records of a finished run, without the time it took.
+/// Vectors, records, history and counts of a finished run, without the time it took.
 struct Outcome {
   std::vector<std::vector<float>> state;
   std::string records;
-  bool operator==(const Outcome& o) const { return state == o.state && records == o.records; }
+  std::map<std::string, std::vector<double>> history;
+  std::map<std::string, std::string> counts;
+  bool operator==(const Outcome& o) const {
+    return state == o.state && records == o.records && history == o.history && counts == o.counts;
+  }
 };
 
 Outcome outcome(const std::string& dir) {
   const io::PosteriorFile f = io::load_posterior(dir + "/final.h5");
-  Outcome out{{f.mean}, io::read_file(dir + "/metrics.jsonl", 1 << 26)};
+  Outcome out{{f.mean}, io::read_file(dir + "/metrics.jsonl", 1 << 26), f.history, {}};
   for (const auto& [name, flat] : f.states) out.state.push_back(flat);
   const size_t at = out.records.find("\"seconds_per_step\":");
   REQUIRE(at != std::string::npos);
   out.records.erase(at, out.records.find(',', at) - at);
+  for (const char* key : {"step", "samples_seen", "nonpositive", "best"}) out.counts[key] = f.train.at(key);
+  if (std::filesystem::exists(dir + "/best.h5")) out.counts["best.h5"] = std::to_string(io::load_posterior(dir + "/best.h5").step);
   return out;
 }
 
@@ -129,6 +135,31 @@ TEST_CASE("E6: resumed after every single step, in one chain") {
   CHECK(io::list_files(root + "/chain/checkpoints").size() == 2);
 }
 
+TEST_CASE("E8: counts of refused updates, the best value and the parent go on over a stop") {
+  const std::string root = "counts-test";
+  std::filesystem::remove_all(root);
+  // Few examples, little weight on the prior: von refuses updates; a large rate: validation gets worse after its best.
+  const auto config = [&](const char* dir, int stop) {
+    Config c = run_of("mlp", "von", root + dir, 30, stop);
+    for (const auto& [key, value] : std::initializer_list<std::pair<const char*, const char*>>{
+             {"optim.ess", "100"}, {"optim.beta2", "0.5"}, {"optim.hess_init", "0.01"}, {"optim.lr", "0.5"}, {"data.val_size", "40"}, {"eval.every", "2st"}})
+      c.set(key, value, "test");
+    c.resolve();
+    return c;
+  };
+  REQUIRE(train_run(config("/whole", 0), true).code == Exit::ok);
+  const Outcome whole = outcome(root + "/whole");
+  REQUIRE(whole.counts.at("nonpositive") != "0");
+  const int best = std::stoi(whole.counts.at("best.h5"));
+  REQUIRE(best < 28);  // the last evaluation would replace it where the best were forgotten
+  REQUIRE(train_run(config("/part", std::max(best, 15) + 1), true).code == Exit::stopped);
+  std::vector<std::string> refused;
+  const std::string stopped = io::load_posterior(io::newest_checkpoint(root + "/part/checkpoints", refused)).root.at("uuid");
+  REQUIRE(train_run(config("/part", 0), true).code == Exit::ok);
+  CHECK(outcome(root + "/part") == whole);
+  CHECK(io::load_posterior(root + "/part/final.h5").root.at("parent_uuid") == stopped);
+}
+
 TEST_CASE("a finished run is left alone, and more steps continue it") {
   const std::string root = "finished-test";
   std::filesystem::remove_all(root);
@@ -149,6 +180,9 @@ TEST_CASE("E9: records torn or changed behind the checkpoint's back are cut or t
   io::append_file(root + "/torn", "metrics.jsonl", "{\"step\":11,\"train_lo");
   train_run(run_of("mlp", "ivon", root + "/torn", 20, 0), true);
   CHECK(outcome(root + "/torn") == outcome(root + "/whole"));
+  train_run(run_of("mlp", "ivon", root + "/clean", 20, 10), true);
+  train_run(run_of("mlp", "ivon", root + "/clean", 20, 0), true);
+  CHECK(io::read_file(root + "/clean/log.txt", 1 << 26).find("was changed since") == std::string::npos);
   train_run(run_of("mlp", "ivon", root + "/gone", 20, 10), true);
   io::remove_file(root + "/gone/metrics.jsonl");
   train_run(run_of("mlp", "ivon", root + "/gone", 20, 0), true);

@@ -1,4 +1,4 @@
-"""D4: files whose digest is right and whose content is wrong are refused, naming the field."""
+"""D4, I9: files whose digest is right and whose content is wrong are refused, naming the field; so are HDF5's ways to say more."""
 import hashlib, os, shutil, subprocess, sys
 
 try:
@@ -140,26 +140,84 @@ def unwritten(f):
     for k in ("offset", "index"):
         d.attrs[k] = attributes[k]
 
-for name, change in (("external link", outside), ("unwritten gigabytes", unwritten)):
+def made_again(f, **how):
+    """The weight's dataset again, stored in another way."""
+    attributes, values = dict(f[weight].attrs), f[weight][()]
+    del f[weight]
+    d = f.create_dataset(weight, data=values, **how) if "shape" not in how else f.create_dataset(weight, **how)
+    for k in ("offset", "index"):
+        d.attrs[k] = attributes[k]
+
+
+def external_storage(f):
+    with open(f"{work}/outside.bin", "wb") as out:
+        out.write(full.tobytes())
+    made_again(f, shape=(8, 2), dtype="f4", external=[(f"{work}/outside.bin", 0, h5py.h5f.UNLIMITED)])
+
+
+def virtual(f):
+    attributes = dict(f[weight].attrs)
+    with h5py.File(f"{work}/source.h5", "w") as g:
+        g["x"] = full
+    layout = h5py.VirtualLayout(shape=(8, 2), dtype="f4")
+    layout[:] = h5py.VirtualSource(f"{work}/source.h5", "x", shape=(8, 2))
+    del f[weight]
+    d = f.create_virtual_dataset(weight, layout)
+    for k in ("offset", "index"):
+        d.attrs[k] = attributes[k]
+
+
+def soft_link(f):
+    f["elsewhere"] = f[bias][()]
+    del f[bias]
+    f[bias] = h5py.SoftLink("/elsewhere")
+
+
+def unknown_filter(f):
+    """A filter that only a plugin has: 32004, LZ4. The chunk is written as if it had been applied."""
+    attributes = dict(f[weight].attrs)
+    del f[weight]
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((8, 2))
+    properties.set_filter(32004, h5py.h5z.FLAG_OPTIONAL, ())
+    d = h5py.h5d.create(f.id, weight.encode(), h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((8, 2)), properties)
+    d.write_direct_chunk((0, 0), full.tobytes(), 0)
+    for k in ("offset", "index"):
+        h5py.Dataset(d).attrs[k] = attributes[k]
+
+
+# I9: what HDF5 can do and a posterior file has no use for.
+features = {"external link": outside, "soft link": soft_link, "external storage": external_storage, "virtual dataset": virtual,
+            "object references": lambda f: made_again(f, shape=(8, 2), dtype=h5py.ref_dtype),
+            "variable length": lambda f: made_again(f, shape=(8, 2), dtype=h5py.vlen_dtype(np.dtype("f4"))),
+            "compound": lambda f: made_again(f, shape=(8, 2), dtype=np.dtype([("a", "f4"), ("b", "f4")])),
+            "compressed": lambda f: made_again(f, compression="gzip"), "unknown filter": unknown_filter,
+            "unwritten gigabytes": unwritten, "text": lambda f: made_again(f, shape=(8, 2), dtype="S4")}
+os.environ["HDF5_PLUGIN_PATH"] = work  # no plugin is looked for
+for name, change in features.items():
     p = changed(change)
-    if p.returncode != 65 or len(p.stderr.strip().splitlines()) != 1:
+    if p.returncode != 65 or len(p.stderr.strip().splitlines()) != 1 or "changed.h5" not in p.stderr:
         bad.append((name, p.returncode, p.stderr[-300:]))
 
 # Resuming from a checkpoint whose place is wrong.
 shutil.copytree(f"{work}/runs/good", f"{work}/runs/resumed")
 os.remove(f"{work}/runs/resumed/DONE")
 name = os.listdir(f"{work}/runs/resumed/checkpoints")[0]
-for key in ("step", "samples_seen", "record_bytes", "record_sha256", "best"):
+counts = [(key, value) for key in ("step", "samples_seen", "record_bytes", "nonpositive") for value in ("-1", "x", "", "1e16", "nan", "0.5")]
+for key, value in [(k, None) for k in ("step", "samples_seen", "record_bytes", "record_sha256", "best")] + counts:
     with open(f"{work}/changed.h5", "wb") as f:
         f.write(open(f"{work}/runs/good/checkpoints/{name}", "rb").read()[:-192])
     with h5py.File(f"{work}/changed.h5", "r+") as f:
         del f["train"].attrs[key]
+        if value is not None:
+            f["train"].attrs[key] = value
     with open(f"{work}/runs/resumed/checkpoints/{name}", "wb") as f:
         f.write(sign(open(f"{work}/changed.h5", "rb").read()))
     p = run("train", "data.name=moons", "model.sizes=8", "train.steps=20", "eval.samples=1", "run.name=resumed", "optim.hess_init=0.3")
     if p.returncode != 65 or key not in p.stderr:
-        bad.append((key, p.returncode, p.stderr[-300:]))
+        bad.append((key, value, p.returncode, p.stderr[-300:]))
 for b in bad:
     print(b)
-print(f"foreign files: {len(cases) + 7 - len(bad)} of {len(cases) + 7} refused as they should")
+total = len(cases) + len(features) + 5 + len(counts)
+print(f"foreign files: {total - len(bad)} of {total} refused as they should")
 sys.exit(1 if bad else 0)

@@ -3,7 +3,11 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <clocale>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
 
 #include "core/random.hpp"
 #include "data/dataset.hpp"
@@ -153,6 +157,37 @@ TEST_CASE("I5: every truncation of a CIFAR file is refused") {
   CHECK(accepted == 0);
 }
 
+TEST_CASE("I5: every truncation of tables and lists is refused or holds the rows before") {
+  const std::string table = "a,b\n1.5,2e3\n-3,4.25\n6,-7e-2\n", list = "10\n20\n3\n";
+  const std::vector<double> values{1.5, 2e3, -3, 4.25, 6, -7e-2};
+  int accepted = 0, refused = 0;
+  for (size_t n = 0; n < table.size(); ++n) {
+    try {
+      const io::Table t = io::read_table(put("short", table.substr(0, n)));
+      // Whole rows but for the last number, of which the end may be missing: a table does not say how long it is.
+      CHECK(t.columns == (t.values.size() == 1 ? 1 : 2));
+      const size_t known = t.values.size() - 1;
+      CHECK(std::equal(t.values.begin(), t.values.begin() + static_cast<long>(known), values.begin()));
+      ++accepted;
+    } catch (const Error& e) {
+      CHECK(e.code() == Exit::data);
+      ++refused;
+    }
+  }
+  for (size_t n = 0; n < list.size(); ++n) {
+    try {
+      const auto v = io::read_indices(put("short", list.substr(0, n)), 0, 100);
+      CHECK((v.size() <= 3 && (v.size() < 2 || v[0] == 10)));
+      ++accepted;
+    } catch (const Error& e) {
+      CHECK(e.code() == Exit::data);
+      ++refused;
+    }
+  }
+  CHECK(accepted + refused == static_cast<int>(table.size() + list.size()));
+  CHECK(refused > 10);
+}
+
 TEST_CASE("every truncation of an IDX and of a packed IDX file is refused") {
   const std::string plain = idx(0x803, {3, 4, 5}, 60), packed = gzipped(plain);
   for (const std::string& whole : {plain, packed})
@@ -231,6 +266,60 @@ TEST_CASE("tables: separators, names, and what is refused with its line") {
   CHECK(index("-1\n").find("entry 1") != std::string::npos);
   CHECK(index("1.5\n").find("entry 1") != std::string::npos);
   CHECK(index("1 2\n3 0\n").find("2 x 2") != std::string::npos);
+}
+
+TEST_CASE("I7: tables read and are refused alike in every language") {
+  struct Sample {
+    const char* name;
+    std::string content;
+    std::vector<double> values;  // empty: refused
+  };
+  const std::vector<Sample> samples{
+      {"dot", "1.5 2\n", {1.5, 2}}, {"comma separates", "1,5\n", {1, 5}}, {"semicolon", "1;5\n", {1, 5}}, {"tab", "1\t5\n", {1, 5}},
+      {"exponent", "1e3 -2E-2\n", {1000, -0.02}}, {"plus", "+1 2\n", {1, 2}}, {"leading dot", ".5 2\n", {0.5, 2}},
+      {"trailing dot", "1. 2\n", {1, 2}}, {"minus zero", "-0 2\n", {0, 2}}, {"denormal", "4e-320 2\n", {4e-320, 2}},
+      {"largest", "1.7976931348623157e308 2\n", {1.7976931348623157e308, 2}}, {"crlf", "1 2\r\n3 4\r\n", {1, 2, 3, 4}},
+      {"no end of line", "1 2\n3 4", {1, 2, 3, 4}}, {"blank lines", "\n1 2\n\n\n3 4\n\n", {1, 2, 3, 4}}, {"mark of order", "\xef\xbb\xbf" "1 2\n", {1, 2}},
+      {"names", "a b\n1 2\n", {1, 2}}, {"spaces around", "  1   2  \n", {1, 2}}, {"seventeen digits", "0.10000000000000001 2\n", {0.1, 2}},
+      {"large field", std::string(1000, '0') + "1 2\n", {1, 2}},
+      {"plus minus", "1 2\n+-1 2\n", {}}, {"two dots", "1 2\n1.5.2 2\n", {}}, {"thousands", "1 2\n1'000 2\n", {}}, {"overflow", "1 2\n1e999 2\n", {}}, {"nan", "1 2\nnan 2\n", {}},
+      {"NaN", "1 2\nNaN 2\n", {}}, {"inf", "1 2\ninf 2\n", {}}, {"infinity", "1 2\n-Infinity 2\n", {}}, {"hexadecimal", "1 2\n0x1p3 2\n", {}},
+      {"quotes", "1 2\n\"1\" 2\n", {}}, {"zero byte", std::string("1 2\n1\0 2\n", 9), {}}, {"ragged", "1 2\n1\n", {}}, {"too many", "1 2\n1 2 3\n", {}},
+      {"Arabic digits", "1 2\n\xd9\xa1 2\n", {}}, {"Devanagari digits", "1 2\n\xe0\xa5\xa7 2\n", {}}, {"Arabic decimal mark", "1 2\n1\xd9\xab" "5 2\n", {}},
+      {"dotless i", "1 2\n\xc4\xb1nf 2\n", {}}, {"no-break space", "1 2\n1\xc2\xa0" "2\n", {}}, {"unit", "1 2\n1f 2\n", {}}, {"Fortran", "1 2\n1d3 2\n", {}},
+      {"only names", "a b\n", {}}, {"nothing", "", {}}, {"form feed", "1 2\n1\f 2\n", {}}, {"million characters", "1 2\n" + std::string(1 << 20, '7') + "x 3\n", {}}};
+  std::vector<std::string> languages{"C"};
+  io::make_folder(kDir + "/locales");
+  ::setenv("LOCPATH", (std::filesystem::current_path() / kDir / "locales").c_str(), 1);
+  for (const std::string name : {"de_DE", "tr_TR", "fa_IR", "hi_IN"}) {
+    const std::string path = kDir + "/locales/" + name + ".UTF-8";  // takes a second each: made once
+    const std::string made = "test -f " + path + "/LC_NUMERIC || localedef -i " + name + " -f UTF-8 " + path + " >/dev/null 2>&1";
+    if (std::system(made.c_str()) == 0) languages.push_back(name + ".UTF-8");
+  }
+  int cases = 0;
+  bool comma = false;
+  for (const std::string& language : languages) {
+    INFO(language);
+    REQUIRE(std::setlocale(LC_ALL, language.c_str()) != nullptr);
+    comma = comma || std::string(std::localeconv()->decimal_point) == ",";
+    for (const Sample& s : samples) {
+      INFO(s.name);
+      ++cases;
+      if (!s.values.empty()) {
+        CHECK(io::read_table(put("language", s.content)).values == s.values);
+        continue;
+      }
+      const std::string why = refusal(Exit::data, [&] { io::read_table(put("language", s.content)); });
+      CHECK(why.find("language") != std::string::npos);
+      CHECK(why.find("\n") == std::string::npos);
+    }
+    CHECK(shortest(1234567.5) == "1234567.5");
+    CHECK(parse_real("1.5") == std::optional<double>(1.5));
+  }
+  std::setlocale(LC_ALL, "C");
+  ::unsetenv("LOCPATH");
+  WARN(cases << " cases in " << languages.size() << " languages");
+  if (languages.size() == 5) CHECK((cases >= 120 && comma));
 }
 
 namespace {

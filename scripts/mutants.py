@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""E8, K7: mutants of the program, each of which the tests must turn red: a saved field that is not saved or not taken back, an
+fsync that is missing, an error that is not looked at, a sum that goes by threads. Every mutant is one edit of one file that must match exactly once; the file
+is compiled aside (nothing in the tree changes), programs are linked with it, and tests run until one fails.
+  scripts/mutants.py [BUILD FOLDER, default build/openmp] [NAME ...]      ends with 1 where a mutant survives"""
+import os, re, shlex, shutil, subprocess, sys
+
+root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+build = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else f"{root}/build/openmp"
+wanted = sys.argv[2:]
+work = f"{root}/build/mutants"
+CHECKPOINT, FILE, COMMIT, RUN, RESUME = ("src/train/checkpoint.cpp", "io/posterior_file.cpp", "io/commit_file.cpp", "src/train/run.cpp",
+                                        "src/train/resume.cpp")
+COPY = "    Kokkos::deep_copy(s.data, Kokkos::View<const float*"
+
+
+def forget(state):
+    return (CHECKPOINT, COPY, f'    if (s.name != "{state}") Kokkos::deep_copy(s.data, Kokkos::View<const float*', ["restart"])
+
+
+MUTANTS = {  # name: file, what stands there once, what is put there, tests
+    # E8: not taken back
+    **{f"{state} is not loaded": forget(state) for state in ("mean", "hess", "momentum", "exp_avg", "exp_avg_sq")},
+    "step is one less": (CHECKPOINT, "  at.samples = count_of(", "  at.step -= 1;\n  at.samples = count_of(", ["restart"]),
+    "samples_seen is not loaded": (CHECKPOINT, 'at.samples = count_of(f, name, "samples_seen");', "at.samples = 0;", ["restart"]),
+    "record_bytes is not loaded": (CHECKPOINT, 'at.records.bytes = count_of(f, name, "record_bytes");', "at.records.bytes = 0;", ["restart"]),
+    "record_sha256 is not loaded": (CHECKPOINT, 'at.records.sha256 = text_of("record_sha256");', "", ["restart"]),
+    "nonpositive is not loaded": (CHECKPOINT, 'at.nonpositive = static_cast<double>(count_of(f, name, "nonpositive"));', "", ["restart"]),
+    "best is not loaded": (CHECKPOINT, 'if (text_of("best") != "none") at.best = text_of("best");', "", ["restart"]),
+    "the parent is not noted": (RUN, "at_.parent_uuid = uuid->second;", "{}", ["restart"]),
+    "another seed is taken": (RESUME, 'key == "run.seed" || ', "", ["restart"]),
+    "other data are taken": (CHECKPOINT, "digest != f.data.end() && digest->second == std::to_string(data.digest)", "true", ["foreign.py"]),
+    "slots are not the checkpoint's": (RESUME, 'before.has("parallel.slots") ? before.text("parallel.slots") : "1"', '"1"', ["ranks.py"]),
+    # E8: not saved
+    "hess is not saved": (CHECKPOINT, "      f.states.emplace_back(s.name, to_host(s.data));",
+                          '      if (s.name != "hess") f.states.emplace_back(s.name, to_host(s.data));', ["restart"]),
+    "the configuration is not saved": (CHECKPOINT, '{"config_ini", config.ini(false)}', '{"config_ini", ""}', ["restart"]),
+    "the data's digest is not saved": (CHECKPOINT, '{"digest", std::to_string(data.digest)}', '{"digest", ""}', ["restart"]),
+    "history is not saved": (RUN, "for (const std::string& k : keys) f.history[k] = folder_.column(k, keys);", "(void)keys;", ["files.py"]),
+    "the optimizer's numbers are not saved": (CHECKPOINT, "for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;", "", ["restart"]),
+    # Damage
+    "the trailer is not compared": (FILE, "bytes.compare(payload, kTrailer, trailer(bytes.data(), payload)) == 0", "true", ["test_restart damage"]),
+    "values are not checked": (FILE, "require(std::isfinite(out[i]),", "require(true,", ["restart"]),
+    "the oldest checkpoint is taken": (FILE, "if (p.step > best_step) {", "if (best_step < 0) {", ["files.py"]),
+    # K7
+    "no fsync of a file": (COMMIT, 'if (::fsync(fd.get()) != 0) give_up(Exit::io, "sync", errno);', "", ["crash_states.py"]),
+    "no fsync of a folder": (COMMIT, "folder.get() >= 0 && ::fsync(folder.get()) == 0", "folder.get() >= 0", ["crash_states.py"]),
+    "no fsync of the records": (RUN, "folder_.sync();", "", ["crash_states.py"]),
+    "a close is not checked": (COMMIT, 'if (!fd.close()) give_up(Exit::io, "close", errno);', "fd.close();", ["crash_states.py"]),
+    "no rename": (COMMIT, "::rename(part.c_str(), path.c_str()) != 0", "false", ["restart"]),
+    "the last checkpoint goes before the new one comes": (RUN, "      io::save_posterior(folder_.checkpoints(), name, f);\n",
+        "      io::prune_checkpoints(folder_.checkpoints(), 0);\n      io::save_posterior(folder_.checkpoints(), name, f);\n", ["crash_states.py"]),
+    # Others
+    "the gradient's norm goes by threads": ("src/train/network.cpp", "  if (!kHostExec) {  // the cut", "  if (true) {  // the cut", ["grid.py"]),
+    "another network is taken": (RESUME, 'section == "model" || ', "", ["test_restart keys"]),
+    "numbers lie in other files": (FILE, "H5Pget_external_count(how) == 0 && ", "", ["foreign.py"]),
+    "a failed read is damage": ("io/byte_reader.cpp", "require(error != Z_ERRNO, Exit::io,", "require(true, Exit::io,", ["rank_io.py"]),
+    "tables read numbers in the system's language": ("io/table.cpp", "const auto r = std::from_chars(first, content.data() + stop, v);",
+        "struct { std::errc ec{}; char* ptr; } r; v = std::strtod(std::string(first, content.data() + stop).c_str(), &r.ptr); "
+        "r.ptr = const_cast<char*>(content.data() + stop);", ["test_unit readers"]),
+    "a folder is a configuration": ("src/core/options.cpp", "require(in.eof(), Exit::no_input,", "require(true, Exit::no_input,", ["test_unit options"]),
+    "a slow disk is not told of": (RUN, "took > 1)", "took > 1e9)", ["permissions.py"]),
+    "time is read off the wall": (RUN, "using Clock = std::chrono::steady_clock;", "using Clock = std::chrono::system_clock;", ["clocks.py"]),
+}
+PLACES = {"ranks.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
+
+
+def commands(target):
+    out = subprocess.run(["ninja", "-C", build, "-t", "commands", target], capture_output=True, text=True)
+    if out.returncode != 0:
+        sys.exit(f"{build} is no build folder: scripts/build.sh first")
+    return out.stdout.splitlines()
+
+
+def run(words, where, **more):
+    env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=f"{root}/tests/support", VARION_SOURCE_DIR=root, OMPI_ALLOW_RUN_AS_ROOT="1",
+               OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none", **more)
+    # A mutant may believe any number: it gets so much memory and time. Being ended by them is a red test too.
+    limit = ["prlimit", f"--as={8 << 30}", "timeout", "900"]
+    return subprocess.run([*limit, *words], cwd=where, env=env, capture_output=True, text=True)
+
+
+def made(name, source, old, new, programs):
+    """The program's folder with the mutant compiled and linked; empty: the edit does not fit, or does not compile."""
+    text = open(f"{root}/{source}").read()
+    if text.count(old) != 1:
+        print(f"  {name}: what it replaces stands {text.count(old)} times in {source}: renew the mutant")
+        return ""
+    folder = f"{work}/{re.sub('[^a-z0-9_]+', '-', name)}"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    with open(f"{folder}/{os.path.basename(source)}", "w") as f:
+        f.write(text.replace(old, new))
+    for number, program in enumerate(programs):
+        lines = commands(program)
+        compile = [shlex.split(line) for line in lines if line.endswith(f"-c {root}/{source}")]
+        if len(compile) != 1:
+            sys.exit(f"{source} is compiled by {len(compile)} commands of {program}")
+        words = compile[0]
+        thing = words[words.index("-o") + 1]
+        if number == 0:
+            words = [w for w in words if w not in ("-MD",)]
+            for flag in ("-MT", "-MF"):
+                at = words.index(flag)
+                del words[at:at + 2]
+            words[words.index("-o") + 1] = f"{folder}/mutant.o"
+            words[-1] = f"{folder}/{os.path.basename(source)}"
+            p = subprocess.run(words + ["-w"], cwd=build, capture_output=True, text=True)
+            if p.returncode != 0:
+                print(f"  {name}: does not compile:\n{p.stderr[-1500:]}")
+                return ""
+        link = [line for line in lines if f" -o {program} " in line][-1]
+        link = link.replace(f" {thing} ", f" {folder}/mutant.o ").replace(f" -o {program} ", f" -o {folder}/{program} ")
+        p = subprocess.run(link, shell=True, cwd=build, capture_output=True, text=True)
+        if p.returncode != 0:
+            print(f"  {name}: does not link:\n{p.stderr[-1500:]}")
+            return ""
+    return folder
+
+
+def red(tests, folder):
+    """The test that fails, or nothing."""
+    for test in tests:
+        if test == "restart":
+            for file in ("posterior_file", "exact"):
+                p = run([f"{folder}/test_restart", "-a", "-#", f"[#{file}]"], folder)
+                if p.returncode != 0:
+                    return file
+        elif test.startswith("test_"):
+            program, file = test.split()
+            if run([f"{folder}/{program}", "-a", "-#", f"[#{file}]"], folder).returncode != 0:
+                return file
+        else:
+            p = run(["/usr/bin/python3", f"{root}/{PLACES.get(test, 'tests/faults')}/{test}"], folder, VARION_BIN=f"{folder}/varion")
+            if p.returncode == 77:
+                print(f"  {test} was skipped: {p.stdout.strip()}")
+            elif p.returncode != 0:
+                return test
+    return ""
+
+
+def programs(tests):
+    return ["test_restart" if t == "restart" else t.split()[0] if t.startswith("test_") else "varion" for t in tests]
+
+
+shutil.rmtree(work, ignore_errors=True)
+os.makedirs(work)
+# The tests are green without a mutant, else their red would say nothing.
+for tests in sorted({tuple(m[3]) for name, m in MUTANTS.items() if not wanted or name in wanted}):
+    folder = f"{work}/none"
+    os.makedirs(folder, exist_ok=True)
+    for program in programs(list(tests)):
+        shutil.copy(f"{build}/{program}", folder)
+    if failed := red(list(tests), folder):
+        sys.exit(f"{failed} fails without a mutant")
+survived = 0
+for name, (source, old, new, tests) in MUTANTS.items():
+    if wanted and name not in wanted:
+        continue
+    folder = made(name, source, old, new, programs(tests))
+    by = red(tests, folder) if folder else ""
+    survived += not by
+    print(f"  {name:52} {'red: ' + by if by else 'SURVIVES' if folder else 'NOT MADE'}", flush=True)
+    if folder:
+        shutil.rmtree(folder)
+print(f"mutants (E8, K7): {survived} of {len(wanted) or len(MUTANTS)} not seen")
+sys.exit(1 if survived else 0)
