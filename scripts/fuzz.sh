@@ -14,7 +14,8 @@ mkdir -p build/fuzz
 clang++ -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Isrc -I. -Ibuild/asan/generated \
   -isystem "$kokkos/include" $(pkg-config --cflags hdf5-openmpi 2>/dev/null || echo -isystem /usr/include/hdf5/openmpi) \
   -isystem "/usr/lib/$(gcc -print-multiarch)/openmpi/include" -DOMPI_SKIP_MPICXX \
-  tests/fuzz/readers.cpp io/byte_reader.cpp io/commit_file.cpp io/image_files.cpp io/posterior_file.cpp io/table.cpp \
+  tests/fuzz/readers.cpp io/byte_reader.cpp io/commit_file.cpp io/image_files.cpp io/memory_driver.cpp io/parallel.cpp \
+  io/posterior_*.cpp io/segments.cpp io/table.cpp \
   src/core/options.cpp src/core/option_table.cpp src/core/suggest.cpp \
   "$kokkos"/lib/libkokkoscore.a -L"/usr/lib/$(gcc -print-multiarch)/hdf5/openmpi" -lhdf5_hl -lhdf5 -lcrypto -lz -ldl -lpthread \
   -o build/fuzz/readers
@@ -23,13 +24,14 @@ if [ ! -d seeds ]; then
   mkdir -p seeds/{idx,cifar,table,indices,posterior,hdf5,config}
   printf '\0\0\10\1\0\0\0\3\1\2\3' >seeds/idx/one
   printf '\0\0\10\3\0\0\0\1\0\0\0\2\0\0\0\2\1\2\3\4x' >seeds/idx/three
+  cp ../../tests/restart/posterior-1.0.h5 seeds/posterior/
   head -c 3073 /dev/zero >seeds/cifar/one
   printf 'a,b\n1.5,2e3\n-3;4\n' >seeds/table/one
   printf '0\n5\n7\n' >seeds/indices/one
   printf '[optim]\nname = ivon\nlr = 0.1  # rate\n[model]\nsizes = 8,8\n' >seeds/config/one
   ../asan/varion -q train data.name=moons model.sizes=2 train.steps=1 eval.samples=1 eval.every=0st run.dir="$PWD/seed-run" run.overwrite=true
   cp seed-run/final.h5 seeds/posterior/
-  head -c -192 seed-run/final.h5 >seeds/hdf5/final
+  head -c -$((192 + 75)) seed-run/final.h5 >seeds/hdf5/final
 fi
 status=0
 for target in "$@"; do
