@@ -183,7 +183,8 @@ void append_file(const std::string& dir, const std::string& name, const std::str
   Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
   require(fd.get() >= 0, Exit::cant_create, "cannot create '", path, "': ", std::strerror(errno));
   const auto append = [&](const char* from, size_t n, size_t) { return ::write(fd.get(), from, n); };
-  require(write_all(bytes.data(), bytes.size(), append) && fd.close(), Exit::io, "cannot write '", path, "': ", std::strerror(errno));
+  require(write_all(bytes.data(), bytes.size(), append) && fd.close(), Exit::io, "cannot write '", path,
+          "': ", std::strerror(errno));
 }
 
 void sync_file(const std::string& path) {

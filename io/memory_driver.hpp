@@ -24,7 +24,7 @@ class MemoryPages {
   std::unordered_map<std::uint64_t, std::array<char, kPage>> pages_;
 };
 
-/// Property lists for H5Fcreate into `pages`, and for H5Fopen of the `bytes` at `image` (read only); both must outlive the file.
+/// Property lists for H5Fcreate into `pages`, and for H5Fopen of the `bytes` at `image` (read only). Both outlive the file.
 hid_t access_pages(MemoryPages& pages);
 hid_t access_image(const char* image, std::uint64_t bytes);
 

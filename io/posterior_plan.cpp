@@ -258,7 +258,8 @@ std::vector<Segment> write_pieces(const std::vector<Piece>& pieces, const WriteA
 
 std::vector<Segment> write_share(const std::string& part, const FilePlan& plan, const std::vector<Stretch>& vectors) {
   PartFile file(part);
-  auto segments = write_pieces(pieces_of(plan, vectors), [&](std::uint64_t at, const char* data, size_t n) { file.write(at, data, n); });
+  auto segments = write_pieces(pieces_of(plan, vectors),
+                               [&](std::uint64_t at, const char* data, size_t n) { file.write(at, data, n); });
   file.finish();
   return segments;
 }

@@ -25,7 +25,8 @@ constexpr size_t kLine = 20 + 1 + 20 + 1 + 32 + 1;
 
 std::string hex(const XXH128_hash_t& h) {
   char s[40];
-  std::snprintf(s, sizeof s, "%016llx%016llx", static_cast<unsigned long long>(h.high64), static_cast<unsigned long long>(h.low64));
+  std::snprintf(s, sizeof s, "%016llx%016llx", static_cast<unsigned long long>(h.high64),
+                static_cast<unsigned long long>(h.low64));
   return s;
 }
 
@@ -117,7 +118,8 @@ std::string trailer_of(const std::vector<Segment>& segments) {
 Trailer read_trailer(const std::string& last, std::uint64_t size, const std::string& name) {
   Trailer t;
   const bool old = last.compare(0, sizeof kMagic0 - 1, kMagic0) == 0;
-  require(last.size() == kTrailer && size > kTrailer && (old || last.compare(0, sizeof kMagic - 1, kMagic) == 0), Exit::data, name,
+  const bool ours = old || last.compare(0, sizeof kMagic - 1, kMagic) == 0;
+  require(ours && last.size() == kTrailer && size > kTrailer, Exit::data, name,
           ": not a Varion posterior file, or truncated (", size, " bytes)");
   size_t at = old ? sizeof kMagic0 - 1 : sizeof kMagic - 1;
   t.count = 1;

@@ -59,7 +59,9 @@ if [ $libraries = yes ]; then
   command -v dpkg >/dev/null || die "--libraries needs a Debian machine on which scripts/setup.sh has run"
   arch=$(gcc -print-multiarch)
   mkdir -p "$tree/libraries/lib" "$tree/libraries/include"
-  for package in libhdf5-openmpi-dev libopenmpi-dev libssl-dev zlib1g-dev libxxhash-dev nlohmann-json3-dev catch2; do take_headers $package; done
+  for package in libhdf5-openmpi-dev libopenmpi-dev libssl-dev zlib1g-dev libxxhash-dev nlohmann-json3-dev catch2; do
+    take_headers $package
+  done
   # Boost is large: what program_options includes is enough.
   echo '#include <boost/program_options.hpp>
 #include <boost/version.hpp>' | g++ -std=c++17 -x c++ -M - | tr -d '\\' | tr ' ' '\n' | grep ^/usr/include/boost/ |

@@ -29,8 +29,8 @@ io::PosteriorFile small_file() {
 /// Several segments long, with tensors below and above HDF5's thresholds.
 io::PosteriorFile large_file() {
   io::PosteriorFile p = small_file();
-  p.tensors = {{"a.weight", {3000, 1000}, 0, 3000000}, {"b.weight", {70, 100}, 3000000, 7000}, {"c.weight", {1500, 2000}, 3007000, 3000000},
-               {"a.bias", {5}, 6007000, 5}};
+  p.tensors = {{"a.weight", {3000, 1000}, 0, 3000000}, {"b.weight", {70, 100}, 3000000, 7000},
+               {"c.weight", {1500, 2000}, 3007000, 3000000}, {"a.bias", {5}, 6007000, 5}};
   p.mean.resize(6007005);
   for (size_t i = 0; i < p.mean.size(); ++i) p.mean[i] = static_cast<float>(i % 100003) - 17;
   p.states = {{"hess", p.mean}, {"momentum", p.mean}};
@@ -100,7 +100,9 @@ TEST_CASE("every bit of a table of several segments counts, and of what they cov
   const std::string whole = io::encode_posterior(small_file());
   const size_t payload = io::read_trailer(whole.substr(whole.size() - io::kTrailer), whole.size(), "test").payload;
   std::vector<io::Segment> segments;
-  const auto cover = [&](size_t from, size_t to) { segments.push_back({from, to - from, io::xxh128(whole.data() + from, to - from)}); };
+  const auto cover = [&](size_t from, size_t to) {
+    segments.push_back({from, to - from, io::xxh128(whole.data() + from, to - from)});
+  };
   cover(0, 700);
   cover(700, 701);
   cover(701, payload);
