@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "core/error.hpp"
 
@@ -38,18 +39,47 @@ class Descriptor {
 };
 
 constexpr int kPatience = 1000;  // calls that a signal may interrupt one after another
+constexpr size_t kMostAtOnce = size_t(1) << 30;          // bytes a call: Linux takes just under 2^31
+constexpr std::uint64_t kReserved = std::uint64_t(64) << 20;  // from this size on, space is taken before
 
 /// True when all bytes reached the kernel; errno tells otherwise.
-bool write_all(int fd, const std::string& bytes) {
+template <class Call>
+bool write_all(const char* data, size_t bytes, const Call& call) {
   size_t done = 0;
   int interrupted = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
+  while (done < bytes) {
+    const ssize_t n = call(data + done, std::min(bytes - done, kMostAtOnce), done);
     if (n < 0 && errno == EINTR && ++interrupted < kPatience) continue;
+    if (n == 0) errno = EIO;
     if (n <= 0) return false;
     done += static_cast<size_t>(n);
   }
   return true;
+}
+
+bool write_at(int fd, std::uint64_t address, const char* data, size_t bytes) {
+  return write_all(data, bytes, [&](const char* from, size_t n, size_t done) {
+    return ::pwrite(fd, from, n, static_cast<off_t>(address + done));
+  });
+}
+
+/// Takes the space of a large file; false where there is not enough. File systems that cannot do that find out later.
+bool reserve(int fd, std::uint64_t bytes) {
+#ifdef __linux__
+  if (bytes < kReserved) return true;
+  int interrupted = 0, failed = 0;
+  while ((failed = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes))) != 0 && errno == EINTR && ++interrupted < kPatience) {
+  }
+  return failed == 0 || (errno != ENOSPC && errno != EDQUOT && errno != EFBIG);
+#else
+  return fd >= 0 || bytes == 0;
+#endif
+}
+
+void sync_folder(const std::string& dir, const std::string& name) {
+  Descriptor folder(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  require(folder.get() >= 0 && ::fsync(folder.get()) == 0, Exit::io, "cannot sync folder '", dir,
+          "': ", std::strerror(errno), "; '", name, "' may be lost if the machine loses power");
 }
 }  // namespace
 
@@ -60,31 +90,101 @@ void make_folder(const std::string& dir) {
           "': ", e ? e.message() : "not a folder");
 }
 
+PendingFile::PendingFile(const std::string& dir, const std::string& name, std::uint64_t bytes)
+    : dir_(dir), name_(name), part_(dir + "/." + name + "." + std::to_string(::getpid()) + ".tmp") {
+  ::unlink(part_.c_str());  // left by a killed process that had our number
+  fd_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd_ < 0) give_up(Exit::cant_create, "create", errno);
+  pending_ = true;
+  if (!reserve(fd_, bytes)) {
+    const int error = errno;
+    ::close(std::exchange(fd_, -1));  // no destructor runs
+    give_up(Exit::io, text("take ", bytes, " bytes for").c_str(), error);
+  }
+}
+
+PendingFile::~PendingFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (pending_) ::unlink(part_.c_str());
+}
+
+void PendingFile::give_up(Exit code, const char* verb, int error) {
+  pending_ = false;
+  ::unlink(part_.c_str());
+  fail(code, "cannot ", verb, " '", dir_, "/", name_, "': ", std::strerror(error), "; the previous file, if any, is untouched");
+}
+
+void PendingFile::write(std::uint64_t address, const char* data, size_t bytes) {
+  if (!write_at(fd_, address, data, bytes)) give_up(Exit::io, "write", errno);
+}
+
+void PendingFile::commit() {
+  if (::fsync(fd_) != 0) give_up(Exit::io, "sync", errno);
+  if (::close(std::exchange(fd_, -1)) != 0) give_up(Exit::io, "close", errno);
+  if (::rename(part_.c_str(), (dir_ + "/" + name_).c_str()) != 0) give_up(Exit::io, "rename to", errno);
+  pending_ = false;
+  sync_folder(dir_, name_);
+}
+
 void commit_file(const std::string& dir, const std::string& name, const std::string& bytes) {
-  const std::string path = dir + "/" + name;
-  const std::string part = dir + "/." + name + "." + std::to_string(::getpid()) + ".tmp";
-  const auto give_up = [&](Exit code, const char* verb, int error) {
-    ::unlink(part.c_str());
-    fail(code, "cannot ", verb, " '", path, "': ", std::strerror(error),
-         "; the previous file, if any, is untouched");
+  PendingFile file(dir, name, bytes.size());
+  file.write(0, bytes.data(), bytes.size());
+  file.commit();
+}
+
+PartFile::PartFile(const std::string& part) : part_(part), fd_(::open(part.c_str(), O_WRONLY | O_CLOEXEC)) {
+  require(fd_ >= 0, Exit::cant_create, "cannot open '", part_, "': ", std::strerror(errno));
+}
+
+PartFile::~PartFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void PartFile::write(std::uint64_t address, const char* data, size_t bytes) {
+  require(write_at(fd_, address, data, bytes), Exit::io, "cannot write '", part_, "': ", std::strerror(errno));
+}
+
+void PartFile::finish() {
+  require(::fsync(fd_) == 0, Exit::io, "cannot sync '", part_, "': ", std::strerror(errno));
+  require(::close(std::exchange(fd_, -1)) == 0, Exit::io, "cannot close '", part_, "': ", std::strerror(errno));
+}
+
+InputFile::InputFile(const std::string& path, std::uint64_t limit) : path_(path) {
+  struct stat info {};
+  const auto refuse = [&] {
+    const int error = errno;
+    const bool absent = error == ENOENT || error == ENOTDIR || error == EACCES;
+    fail(absent ? Exit::no_input : Exit::io, "cannot open '", path, "': ", std::strerror(error));
   };
-  ::unlink(part.c_str());  // left by a killed process that had our number
-  Descriptor fd(::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (fd.get() < 0) give_up(Exit::cant_create, "create", errno);
-  if (!write_all(fd.get(), bytes)) give_up(Exit::io, "write", errno);
-  if (::fsync(fd.get()) != 0) give_up(Exit::io, "sync", errno);
-  if (!fd.close()) give_up(Exit::io, "close", errno);
-  if (::rename(part.c_str(), path.c_str()) != 0) give_up(Exit::io, "rename to", errno);
-  Descriptor folder(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  require(folder.get() >= 0 && ::fsync(folder.get()) == 0, Exit::io, "cannot sync folder '", dir,
-          "': ", std::strerror(errno), "; '", name, "' may be lost if the machine loses power");
+  if (::stat(path.c_str(), &info) != 0) refuse();
+  require(S_ISREG(info.st_mode), Exit::data, "'", path, "' is not a regular file");
+  size_ = static_cast<std::uint64_t>(info.st_size);
+  require(size_ <= limit, Exit::data, "'", path, "' has ", size_, " bytes, more than the limit of ", limit);
+  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd_ < 0) refuse();
+}
+
+InputFile::~InputFile() { ::close(fd_); }
+
+void InputFile::read(std::uint64_t address, char* to, size_t bytes) const {
+  size_t done = 0;
+  int interrupted = 0;
+  while (done < bytes) {
+    const ssize_t n = ::pread(fd_, to + done, std::min(bytes - done, kMostAtOnce), static_cast<off_t>(address + done));
+    if (n < 0 && errno == EINTR && ++interrupted < kPatience) continue;
+    require(n >= 0, Exit::io, "cannot read '", path_, "' at byte ", address + done, ": ", std::strerror(errno));
+    require(n > 0, Exit::data, "'", path_, "' ended at byte ", address + done, " of ", size_, " while being read");
+    done += static_cast<size_t>(n);
+  }
 }
 
 void append_file(const std::string& dir, const std::string& name, const std::string& bytes) {
   const std::string path = dir + "/" + name;
   Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
   require(fd.get() >= 0, Exit::cant_create, "cannot create '", path, "': ", std::strerror(errno));
-  require(write_all(fd.get(), bytes) && fd.close(), Exit::io, "cannot write '", path, "': ", std::strerror(errno));
+  const auto append = [&](const char* from, size_t n, size_t) { return ::write(fd.get(), from, n); };
+  require(write_all(bytes.data(), bytes.size(), append) && fd.close(), Exit::io, "cannot write '", path,
+          "': ", std::strerror(errno));
 }
 
 void sync_file(const std::string& path) {
@@ -109,28 +209,9 @@ void remove_leftovers(const std::string& dir, bool alone) {
 }
 
 std::string read_file(const std::string& path, size_t limit) {
-  struct stat info {};
-  const auto refuse = [&] {
-    const int error = errno;
-    const bool absent = error == ENOENT || error == ENOTDIR || error == EACCES;
-    fail(absent ? Exit::no_input : Exit::io, "cannot open '", path, "': ", std::strerror(error));
-  };
-  if (::stat(path.c_str(), &info) != 0) refuse();
-  require(S_ISREG(info.st_mode), Exit::data, "'", path, "' is not a regular file");
-  const auto size = static_cast<size_t>(info.st_size);
-  require(size <= limit, Exit::data, "'", path, "' has ", size, " bytes, more than the limit of ", limit);
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) refuse();
-  std::string bytes(size, '\0');
-  size_t done = 0;
-  int interrupted = 0;
-  while (done < size) {
-    const ssize_t n = ::read(fd.get(), bytes.data() + done, size - done);
-    if (n < 0 && errno == EINTR && ++interrupted < kPatience) continue;
-    require(n >= 0, Exit::io, "cannot read '", path, "' at byte ", done, ": ", std::strerror(errno));
-    require(n > 0, Exit::data, "'", path, "' ended at byte ", done, " of ", size, " while being read");
-    done += static_cast<size_t>(n);
-  }
+  const InputFile file(path, limit);
+  std::string bytes(static_cast<size_t>(file.size()), '\0');
+  file.read(0, bytes.data(), bytes.size());
   return bytes;
 }
 

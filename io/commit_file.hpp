@@ -1,8 +1,11 @@
 // The only way a result reaches the disk: whole, or not at all.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
+
+#include "core/error.hpp"
 
 namespace varion::io {
 
@@ -10,6 +13,62 @@ namespace varion::io {
 /// the folder. On an error the old file stands and the temporary one is gone. Errors: 73 the file
 /// cannot be created, 74 anything later; the message names the path and the system's reason.
 void commit_file(const std::string& dir, const std::string& name, const std::string& bytes);
+
+/// The same in steps, for files too large to be put together first, and for several writers. What is not committed leaves
+/// nothing behind. Errors as above.
+class PendingFile {
+ public:
+  /// Opens the temporary file. Where `bytes`, the whole length, is large, its space is taken at once, so that a full disk shows
+  /// before any work.
+  PendingFile(const std::string& dir, const std::string& name, std::uint64_t bytes);
+  ~PendingFile();
+  PendingFile(const PendingFile&) = delete;
+  PendingFile& operator=(const PendingFile&) = delete;
+  void write(std::uint64_t address, const char* data, size_t bytes);
+  /// fsync, close, rename, fsync of the folder.
+  void commit();
+  /// Its temporary name, for PartFile.
+  const std::string& part() const { return part_; }
+
+ private:
+  [[noreturn]] void give_up(Exit code, const char* verb, int error);
+  std::string dir_, name_, part_;
+  int fd_ = -1;
+  bool pending_ = false;
+};
+
+/// A PendingFile of another process, which waits: a share of its bytes. Errors: 73, 74.
+class PartFile {
+ public:
+  explicit PartFile(const std::string& part);
+  ~PartFile();
+  PartFile(const PartFile&) = delete;
+  PartFile& operator=(const PartFile&) = delete;
+  void write(std::uint64_t address, const char* data, size_t bytes);
+  /// fsync and close.
+  void finish();
+
+ private:
+  std::string part_;
+  int fd_ = -1;
+};
+
+/// A regular file to read from anywhere, by any thread. Errors: 66 not there, 65 larger than `limit`, no regular file, or
+/// shorter than it was; 74 reading failed.
+class InputFile {
+ public:
+  explicit InputFile(const std::string& path, std::uint64_t limit);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+  std::uint64_t size() const { return size_; }
+  void read(std::uint64_t address, char* to, size_t bytes) const;
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+  std::uint64_t size_ = 0;
+};
 
 /// Adds `bytes` at the end of dir/name, for records that a reader follows while they grow; a crash may leave a
 /// torn last line, which resuming cuts off. Errors: 73, 74.

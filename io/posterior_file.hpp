@@ -1,6 +1,6 @@
-// The posterior file, version 1.0 (docs/formats.md): one ordinary HDF5 file, which is also the
-// checkpoint. HDF5 only ever works in memory; the bytes reach the disk through commit_file. A
-// trailer of 192 bytes behind the HDF5 data, which HDF5 readers ignore, carries length and SHA-256 of
+// The posterior file, version 1.1 (docs/formats.md): one ordinary HDF5 file, which is also the
+// checkpoint. HDF5 only ever works in memory (memory_driver.hpp); the bytes reach the disk through commit_file.hpp. What
+// stands behind the HDF5 data (segments.hpp), which HDF5 readers ignore, carries length and digests of
 // everything before it, so that a damaged file is refused before HDF5 parses a byte.
 #pragma once
 

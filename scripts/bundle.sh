@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs what a machine without network needs to build Varion: these sources (the last commit), those of Kokkos and
-# Kokkos Kernels, and with --libraries the other libraries (HDF5, MPI, Boost, OpenSSL, zlib, nlohmann-json, Catch2) as
-# this Debian machine has them. There: unpack, then ./build-offline.sh cuda|hip|openmp.
+# Kokkos Kernels, and with --libraries the other libraries (HDF5, MPI, Boost, OpenSSL, zlib, xxHash,
+# nlohmann-json, Catch2) as this Debian machine has them. There: unpack, then ./build-offline.sh cuda|hip|openmp.
 #
 #   scripts/bundle.sh [--libraries] [OUTPUT.tar.xz]     (default output: build/varion-bundle.tar.xz)
 set -euo pipefail
@@ -59,7 +59,9 @@ if [ $libraries = yes ]; then
   command -v dpkg >/dev/null || die "--libraries needs a Debian machine on which scripts/setup.sh has run"
   arch=$(gcc -print-multiarch)
   mkdir -p "$tree/libraries/lib" "$tree/libraries/include"
-  for package in libhdf5-openmpi-dev libopenmpi-dev libssl-dev zlib1g-dev nlohmann-json3-dev catch2; do take_headers $package; done
+  for package in libhdf5-openmpi-dev libopenmpi-dev libssl-dev zlib1g-dev libxxhash-dev nlohmann-json3-dev catch2; do
+    take_headers $package
+  done
   # Boost is large: what program_options includes is enough.
   echo '#include <boost/program_options.hpp>
 #include <boost/version.hpp>' | g++ -std=c++17 -x c++ -M - | tr -d '\\' | tr ' ' '\n' | grep ^/usr/include/boost/ |

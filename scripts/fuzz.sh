@@ -26,13 +26,14 @@ if [ ! -d seeds ]; then
   mkdir -p seeds/{idx,cifar,table,indices,posterior,hdf5,config}
   printf '\0\0\10\1\0\0\0\3\1\2\3' >seeds/idx/one
   printf '\0\0\10\3\0\0\0\1\0\0\0\2\0\0\0\2\1\2\3\4x' >seeds/idx/three
+  cp ../../tests/restart/posterior-1.0.h5 seeds/posterior/
   head -c 3073 /dev/zero >seeds/cifar/one
   printf 'a,b\n1.5,2e3\n-3;4\n' >seeds/table/one
   printf '0\n5\n7\n' >seeds/indices/one
   printf '[optim]\nname = ivon\nlr = 0.1  # rate\n[model]\nsizes = 8,8\n' >seeds/config/one
   ../openmp/varion -q train data.name=moons model.sizes=2 train.steps=1 eval.samples=1 eval.every=0st run.dir="$PWD/seed-run" run.overwrite=true
   cp seed-run/final.h5 seeds/posterior/
-  head -c -192 seed-run/final.h5 >seeds/hdf5/final
+  head -c -$((192 + 75)) seed-run/final.h5 >seeds/hdf5/final
 fi
 status=0
 for target in "$@"; do

@@ -13,7 +13,7 @@ if subprocess.run([*ALONE, "true"], capture_output=True).returncode != 0:
 work = workplace("saves-test")
 job = ["data.name=moons", "model.sizes=8", "train.steps=9", "eval.samples=2", "eval.every=0st", "log.every=1st", "checkpoint.every=0st",
        "run.watchdog=off"]
-CALLS = ["openat", "write", "pwrite64", "fsync", "close", "rename", "unlink", "ftruncate", "flock", "read"]
+CALLS = ["openat", "write", "pwrite64", "pread64", "fsync", "close", "rename", "unlink", "ftruncate", "flock", "read"]
 ERRORS = ["ENOSPC", "EIO", "EDQUOT", "EINTR", "EROFS", "EACCES", "ENOENT", "ESTALE"]
 
 
@@ -54,7 +54,8 @@ for line in open(log):
         savers.add(m[1])
 points = sorted(points)
 assert len(numbers) == 2 and len(savers) == 1 and list(numbers)[0] not in savers, (list(numbers), savers)
-assert len(points) > 40 and {"openat", "write", "fsync", "close", "rename"} <= {c for c, _ in points}, points
+needed = {"openat", "write", "pwrite64", "pread64", "fsync", "close", "rename"}
+assert len(points) > 40 and needed <= {c for c, _ in points}, points
 
 cases = [(call, at, "signal=KILL", "") for call, at in points]
 cases += [(call, at, f"error={error}", more) for call, at in points for error in ERRORS for more in ("", "+")]

@@ -12,6 +12,7 @@
 #include "io/commit_file.hpp"
 #include "io/image_files.hpp"
 #include "io/posterior_file.hpp"
+#include "io/segments.hpp"
 #include "io/table.hpp"
 
 namespace varion {
@@ -35,9 +36,7 @@ std::string file_of(const std::uint8_t* data, size_t size) {
 /// A posterior file whose digest is right whatever is in it: what HDF5 then gets to read.
 std::string signed_as_posterior(const std::uint8_t* data, size_t size) {
   std::string bytes(reinterpret_cast<const char*>(data), size);
-  std::string trailer = "varion-posterior 1\nbytes " + std::to_string(size) + "\nsha256 " + io::sha256(bytes.data(), size) + "\n";
-  trailer.resize(192, '\0');
-  return bytes + trailer;
+  return bytes + io::trailer_of({{0, size, io::xxh128(bytes.data(), size)}});
 }
 
 void read_one(const std::string& target, const std::uint8_t* data, size_t size) {

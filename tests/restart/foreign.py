@@ -1,5 +1,5 @@
 """D4, I9: files whose digest is right and whose content is wrong are refused, naming the field; so are HDF5's ways to say more."""
-import hashlib, os, shutil, subprocess, sys
+import hashlib, os, re, shutil, subprocess, sys
 
 try:
     import h5py
@@ -28,13 +28,22 @@ def sign(payload):
     return payload + text.ljust(192, b"\0")
 
 
-assert sign(good[:-192]) == good  # the test signs as the program does
+# Signed as version 1.0 does, which needs nothing but SHA-256. What is in the file is refused by the same code.
+released = open(f"{os.environ['VARION_SOURCE_DIR']}/tests/restart/posterior-1.0.h5", "rb").read()
+assert sign(released[:-192]) == released
+
+
+def payload_of(file):
+    return file[:int(re.search(rb"\nbytes (\d+)\n", file[-192:])[1])]
+
+
+good = payload_of(good)
 
 
 def changed(change):
     path = f"{work}/changed.h5"
     with open(path, "wb") as f:
-        f.write(good[:-192])
+        f.write(good)
     with h5py.File(path, "r+") as f:
         change(f)
     payload = open(path, "rb").read()
@@ -206,7 +215,7 @@ name = os.listdir(f"{work}/runs/resumed/checkpoints")[0]
 counts = [(key, value) for key in ("step", "samples_seen", "record_bytes", "nonpositive") for value in ("-1", "x", "", "1e16", "nan", "0.5")]
 for key, value in [(k, None) for k in ("step", "samples_seen", "record_bytes", "record_sha256", "best")] + counts:
     with open(f"{work}/changed.h5", "wb") as f:
-        f.write(open(f"{work}/runs/good/checkpoints/{name}", "rb").read()[:-192])
+        f.write(payload_of(open(f"{work}/runs/good/checkpoints/{name}", "rb").read()))
     with h5py.File(f"{work}/changed.h5", "r+") as f:
         del f["train"].attrs[key]
         if value is not None:

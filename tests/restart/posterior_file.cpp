@@ -1,10 +1,13 @@
 // Damage to a checkpoint is refused, and a resumed run equals the unbroken one bit for bit.
 #include "io/posterior_file.hpp"
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
+#include "io/posterior_plan.hpp"
+#include "io/process_memory.hpp"
 #include "support/catch.hpp"
 #include "train/run.hpp"
 
@@ -20,6 +23,21 @@ io::PosteriorFile small_file() {
   p.optim = {{"ess", 100}, {"weight_decay", 0.1}};
   p.model = {{"name", "mlp"}};
   p.step = 7;
+  return p;
+}
+
+/// Several segments long, with tensors below and above HDF5's thresholds.
+io::PosteriorFile large_file() {
+  io::PosteriorFile p = small_file();
+  p.tensors = {{"a.weight", {3000, 1000}, 0, 3000000}, {"b.weight", {70, 100}, 3000000, 7000},
+               {"c.weight", {1500, 2000}, 3007000, 3000000}, {"a.bias", {5}, 6007000, 5}};
+  p.mean.resize(6007005);
+  for (size_t i = 0; i < p.mean.size(); ++i) p.mean[i] = static_cast<float>(i % 100003) - 17;
+  p.states = {{"hess", p.mean}, {"momentum", p.mean}};
+  for (float& v : p.states[0].second) v = 2 * v + 1;
+  for (float& v : p.states[1].second) v = 0.5f * v;
+  p.history = {{"step", {1, 2}}, {"train_loss", {0.5, 0.25}}};
+  p.layers = {{"numel", {3000000, 7000, 3000000, 5}}};
   return p;
 }
 
@@ -76,6 +94,124 @@ TEST_CASE("every truncation and every single-bit flip is refused") {
       damaged[i] = bytes[i];
     }
   CHECK(accepted == 0);
+}
+
+TEST_CASE("every bit of a table of several segments counts, and of what they cover") {
+  const std::string whole = io::encode_posterior(small_file());
+  const size_t payload = io::read_trailer(whole.substr(whole.size() - io::kTrailer), whole.size(), "test").payload;
+  std::vector<io::Segment> segments;
+  const auto cover = [&](size_t from, size_t to) {
+    segments.push_back({from, to - from, io::xxh128(whole.data() + from, to - from)});
+  };
+  cover(0, 700);
+  cover(700, 701);
+  cover(701, payload);
+  const std::string bytes = whole.substr(0, payload) + io::trailer_of(segments);
+  CHECK(io::decode_posterior(bytes, "test").mean == small_file().mean);
+  std::string damaged = bytes;
+  long accepted = 0;
+  for (size_t i = 0; i < bytes.size(); i += i + 1 < payload && i > 750 ? 97 : 1)
+    for (int bit = 0; bit < 8; ++bit) {
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << bit));
+      accepted += !refused(damaged);
+      damaged[i] = bytes[i];
+    }
+  for (size_t n = payload; n < bytes.size(); ++n) accepted += !refused(bytes.substr(0, n));
+  CHECK(accepted == 0);
+  // Tables whose own digest is right and which do not cover the data.
+  const auto with = [&](std::vector<io::Segment> s) {
+    std::string end = io::segments_text(s);
+    const size_t table = end.size();
+    end += text("varion-posterior 1.1\nbytes ", payload, "\nsegments ", s.size(), "\n");
+    end += "xxh3 " + io::xxh128(end.data(), end.size()) + "\n";
+    end.resize(table + io::kTrailer, '\0');
+    return whole.substr(0, payload) + end;
+  };
+  CHECK(!refused(with(segments)));
+  CHECK(refused(with({segments[0], segments[2]})));               // a gap
+  CHECK(refused(with({segments[0], segments[1]})));               // an end without a digest
+  CHECK(refused(with({segments[1], segments[0], segments[2]})));  // another order
+  CHECK(refused(with({segments[0], segments[1], segments[2], {payload, 0, io::xxh128(whole.data(), 0)}})));
+  CHECK(refused(with({segments[0], segments[1], segments[2], {payload, ~std::uint64_t(0) - payload + 1, segments[1].digest}})));
+}
+
+TEST_CASE("D6: a file of version 1.0 loads, and its damage is refused") {
+  const std::string path = std::string(std::getenv("VARION_SOURCE_DIR")) + "/tests/restart/posterior-1.0.h5";
+  const io::PosteriorFile p = io::load_posterior(path);
+  CHECK(p.step == 2);
+  CHECK(p.mean.size() == 17);
+  CHECK(p.states.size() == 2);
+  CHECK(p.model.at("name") == "mlp");
+  CHECK(p.history.at("step") == std::vector<double>{1, 2});
+  const std::string bytes = io::read_file(path, 1 << 20);
+  std::string damaged = bytes;
+  long accepted = 0;
+  for (size_t i = 0; i < bytes.size(); i += i + io::kTrailer < bytes.size() ? 13 : 1)
+    for (int bit = 0; bit < 8; ++bit) {
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << bit));
+      accepted += !refused(damaged);
+      damaged[i] = bytes[i];
+    }
+  CHECK(accepted == 0);
+}
+
+TEST_CASE("shares of several writers make the file of one") {
+  const io::PosteriorFile p = large_file();
+  const std::string dir = "shares-test";
+  std::filesystem::remove_all(dir);
+  io::make_folder(dir);
+  io::save_posterior(dir, "whole.h5", p);
+  const io::FilePlan plan = io::plan_posterior(p);
+  const io::FilePlan places = io::FilePlan::from_text(plan.places_text());
+  const long n = static_cast<long>(p.mean.size());
+  for (const long ranks : {1L, 3L, 7L}) {
+    io::PendingFile file(dir, "shared.h5", plan.bytes);
+    std::vector<io::Segment> all;
+    for (long r = ranks; r-- > 0;) {
+      const long begin = r * n / ranks, end = (r + 1) * n / ranks;
+      std::vector<io::Stretch> mine;
+      for (const io::Stretch& s : io::whole_vectors(p)) mine.push_back({s.data + begin, begin, end - begin});
+      const auto segments = io::write_share(file.part(), r == 0 ? plan : places, mine);
+      const auto read = io::segments_from(io::segments_text(segments));
+      all.insert(all.end(), read.begin(), read.end());
+    }
+    io::finish_shares(file, plan, all);
+    const std::string whole = io::read_file(dir + "/whole.h5", 1 << 28), shared = io::read_file(dir + "/shared.h5", 1 << 28);
+    CHECK(whole.compare(0, plan.bytes, shared, 0, plan.bytes) == 0);
+    CHECK(io::load_posterior(dir + "/shared.h5").states == p.states);
+  }
+  // A share that is missing makes no file, and nothing stays behind.
+  {
+    io::PendingFile file(dir, "shared.h5", plan.bytes);
+    std::vector<io::Stretch> mine;
+    for (const io::Stretch& s : io::whole_vectors(p)) mine.push_back({s.data, 0, n / 2});
+    CHECK_THROWS_AS(io::finish_shares(file, plan, io::write_share(file.part(), plan, mine)), Error);
+  }
+  CHECK(io::list_files(dir) == std::vector<std::string>{"shared.h5", "whole.h5"});
+  CHECK(io::load_posterior(dir + "/shared.h5").mean == p.mean);
+}
+
+TEST_CASE("a large file holds its numbers where they belong, and loads without a second copy") {
+  const io::PosteriorFile p = large_file();
+  io::make_folder("large-test");
+  io::save_posterior("large-test", "p.h5", p);
+  const auto bytes = static_cast<double>(std::filesystem::file_size("large-test/p.h5"));
+  io::reset_resident_peak();
+  const double before = io::resident_peak();
+  const io::PosteriorFile q = io::load_posterior("large-test/p.h5");
+  const double took = io::resident_peak() - before;
+  CHECK(q.mean == p.mean);
+  CHECK(q.states == p.states);
+  CHECK(took < 1.5 * bytes);  // the image and the numbers are twice that
+  io::reset_resident_peak();
+  const double saving = io::resident_peak();
+  io::save_posterior("large-test", "p.h5", p);
+  CHECK(io::resident_peak() - saving < 0.1 * bytes);
+  // One bit of a number in the middle.
+  std::string damaged = io::read_file("large-test/p.h5", 1 << 28);
+  damaged[damaged.size() / 2] = static_cast<char>(damaged[damaged.size() / 2] ^ 4);
+  io::commit_file("large-test", "damaged.h5", damaged);
+  CHECK_THROWS_WITH(io::load_posterior("large-test/damaged.h5"), Catch::Contains("damaged: the digest of"));
 }
 
 TEST_CASE("values that are not finite are refused") {

@@ -1,0 +1,163 @@
+#include <hdf5.h>
+
+#include <cmath>
+
+#include "core/error.hpp"
+#include "io/memory_driver.hpp"
+#include "io/posterior_image.hpp"
+
+namespace varion::io {
+
+namespace {
+std::string get_text(hid_t where, const std::string& name, const std::string& file) {
+  const Handle a(H5Aopen(where, name.c_str(), H5P_DEFAULT), H5Aclose, file + ": no attribute " + name);
+  const Handle type(H5Aget_type(a), H5Tclose, file + ": type of " + name);
+  require(H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) > 0, Exit::data, file,
+          ": attribute ", name, " is not text");
+  char* p = nullptr;
+  require(H5Aread(a, type, &p) >= 0 && p != nullptr, Exit::data, file, ": attribute ", name);
+  const std::string value = p;
+  H5free_memory(p);
+  return value;
+}
+
+std::vector<std::string> attribute_names(hid_t where) {
+  std::vector<std::string> names;
+  H5Aiterate2(where, H5_INDEX_NAME, H5_ITER_INC, nullptr,
+              [](hid_t, const char* name, const H5A_info_t*, void* out) -> herr_t {
+                static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+                return 0;
+              },
+              &names);
+  return names;
+}
+
+std::vector<std::string> link_names(hid_t where) {
+  std::vector<std::string> names;
+  H5Literate(where, H5_INDEX_CRT_ORDER, H5_ITER_INC, nullptr,
+             [](hid_t, const char* name, const H5L_info_t* info, void* out) -> herr_t {
+               if (info->type == H5L_TYPE_HARD)
+                 static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+               return 0;
+             },
+             &names);
+  return names;
+}
+
+std::map<std::string, std::string> get_texts(hid_t where, const std::string& file) {
+  std::map<std::string, std::string> out;
+  for (const std::string& n : attribute_names(where)) out[n] = get_text(where, n, file);
+  return out;
+}
+
+double get_number(hid_t where, const std::string& name, const std::string& file) {
+  const Handle a(H5Aopen(where, name.c_str(), H5P_DEFAULT), H5Aclose, file + ": no attribute " + name);
+  double v = 0;
+  require(H5Aread(a, H5T_NATIVE_DOUBLE, &v) >= 0, Exit::data, file, ": attribute ", name,
+          " is not a number");
+  return v;
+}
+
+/// The numbers of a dataset, from `at` on in `out`, which grows where needed. Gives their place in the image back. Returns the
+/// shape.
+template <class T>
+std::vector<long> get_array(hid_t where, const std::string& name, hid_t type, std::vector<T>& out, size_t at,
+                            const std::string& file, VerifiedImage& image) {
+  const Handle set(H5Dopen2(where, name.c_str(), H5P_DEFAULT), H5Dclose, file + ": no dataset " + name);
+  // Numbers that lie in other files, or come out of a filter, are none of what the digest stands for.
+  const Handle how(H5Dget_create_plist(set), H5Pclose, file + ": storage of " + name);
+  require(H5Pget_external_count(how) == 0 && H5Pget_layout(how) != H5D_VIRTUAL && H5Pget_nfilters(how) == 0, Exit::data, file, ": ",
+          name, " is not stored plainly in the file itself");
+  const Handle space(H5Dget_space(set), H5Sclose, file + ": space of " + name);
+  const int rank = H5Sget_simple_extent_ndims(space);
+  require(rank >= 1 && rank <= 4, Exit::data, file, ": ", name, " has ", rank, " dimensions");
+  std::vector<hsize_t> dims(static_cast<size_t>(rank));
+  H5Sget_simple_extent_dims(space, dims.data(), nullptr);
+  hsize_t total = 1;
+  for (const hsize_t d : dims) {
+    require(d >= 1 && d < (1ull << 40) / total, Exit::data, file, ": ", name, " has an extent of ", d);
+    total *= d;
+  }
+  const Handle stored(H5Dget_type(set), H5Tclose, file + ": type of " + name);
+  require(H5Tget_class(stored) == H5T_FLOAT && H5Dget_storage_size(set) == total * H5Tget_size(stored), Exit::data,
+          file, ": ", name, " does not hold its ", total, " numbers");
+  if (out.size() < at + total) out.resize(at + total);
+  require(H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data() + at) >= 0, Exit::data, file, ": cannot read ", name);
+  image.release(H5Dget_offset(set), H5Dget_storage_size(set));
+  // A sum of zeros, or not a number: one pass that the compiler can do in vectors.
+  T wrong = 0;
+  for (size_t i = at; i < at + total; ++i) wrong += out[i] - out[i];
+  for (size_t i = at; wrong != 0 && i < at + total; ++i)
+    require(std::isfinite(out[i]), Exit::data, file, ": ", name, " is not finite at index ", i - at);
+  return {dims.begin(), dims.end()};
+}
+}  // namespace
+
+PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
+  quiet_hdf5();
+  const std::uint64_t payload = image.size();
+  const Handle access(access_image(image.data(), payload), H5Pclose, "property list");
+  const Handle file(H5Fopen("varion-in-memory", H5F_ACC_RDONLY, access), H5Fclose,
+                    name + ": not an HDF5 file");
+  PosteriorFile p;
+  p.root = get_texts(file, name);
+  require(p.root["format"] == "varion-posterior", Exit::data, name, ": format is '",
+          p.root["format"], "'");
+  require(p.root["format_version"].rfind("1.", 0) == 0, Exit::data, name, ": version ",
+          p.root["format_version"], " needs a newer Varion; this one reads 1.x");
+  for (const char* k : {"format", "format_version", "complete", "software", "softwareVersion"})
+    p.root.erase(k);
+  const auto texts = [&](const char* group) {
+    const Handle g(H5Gopen2(file, group, H5P_DEFAULT), H5Gclose, name + ": no group " + group);
+    return get_texts(g, name);
+  };
+  p.model = texts("model");
+  p.train = texts("train");
+  p.rng = texts("rng");
+  p.data = texts("data");
+  const Handle params(H5Gopen2(file, "params", H5P_DEFAULT), H5Gclose, name + ": no group params");
+  for (const std::string& tensor : link_names(params)) {
+    const Handle set(H5Dopen2(params, tensor.c_str(), H5P_DEFAULT), H5Dclose, name + ": " + tensor);
+    TensorInfo t;
+    t.name = tensor;
+    t.offset = static_cast<long>(get_number(set, "offset", name));
+    require(t.offset >= 0 && t.offset < static_cast<long>(payload), Exit::data, name, ": offset of ", tensor);
+    t.shape = get_array(params, tensor, H5T_NATIVE_FLOAT, p.mean, static_cast<size_t>(t.offset), name, image);
+    t.size = 1;
+    for (const long n : t.shape) t.size *= n;
+    p.tensors.push_back(t);
+  }
+  long covered = 0;
+  for (const TensorInfo& t : p.tensors) covered += t.size;
+  require(covered > 0 && covered == static_cast<long>(p.mean.size()), Exit::data, name,
+          ": tensors cover ", covered, " of ", p.mean.size(), " parameters");
+  std::map<long, long> ends;
+  for (const TensorInfo& t : p.tensors) ends[t.offset] = t.offset + t.size;
+  long reached = 0;
+  for (const auto& [begin, end] : ends) {
+    require(begin == reached, Exit::data, name, ": tensors overlap at offset ", begin);
+    reached = end;
+  }
+  const Handle optim(H5Gopen2(file, "optim", H5P_DEFAULT), H5Gclose, name + ": no group optim");
+  p.optimizer = get_text(optim, "name", name);
+  for (const std::string& a : attribute_names(optim))
+    if (a != "name" && a != "step") p.optim[a] = get_number(optim, a, name);
+  p.step = static_cast<long>(get_number(optim, "step", name));
+  require(p.step >= 0, Exit::data, name, ": step ", p.step, " is negative");
+  for (const std::string& state : link_names(optim)) {
+    const Handle g(H5Gopen2(optim, state.c_str(), H5P_DEFAULT), H5Gclose, name + ": optim/" + state);
+    std::vector<float> flat(p.mean.size());
+    for (const TensorInfo& t : p.tensors) {
+      const auto shape = get_array(g, t.name, H5T_NATIVE_FLOAT, flat, static_cast<size_t>(t.offset), name, image);
+      require(shape == t.shape, Exit::data, name, ": shape of optim/", state, "/", t.name,
+              " differs from params/", t.name);
+    }
+    p.states.emplace_back(state, std::move(flat));
+  }
+  const Handle history(H5Gopen2(file, "history", H5P_DEFAULT), H5Gclose, name + ": no group history");
+  for (const std::string& column : link_names(history))
+    get_array(history, column, H5T_NATIVE_DOUBLE, p.history[column], 0, name, image);
+  return p;
+}
+
+}  // namespace varion::io
