@@ -38,6 +38,15 @@ const Provider*& chosen() {
 Precision current_precision = Precision::fp32;
 }  // namespace
 
+Index Provider::attention_scratch(const Attention& s, bool backward) const { return portable().attention_scratch(s, backward); }
+void Provider::attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const {
+  portable().attention_forward(exec, s, qkv, y, log_sum, scratch);
+}
+void Provider::attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum,
+                                  bool add, Vec dqkv, Vec scratch) const {
+  portable().attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
+}
+
 bool add_provider(int rank, const Provider& provider) {
   table().emplace_back(rank, &provider);
   std::sort(table().begin(), table().end(), [](const Ranked& a, const Ranked& b) { return a.first < b.first; });

@@ -22,6 +22,18 @@ struct Conv {
 /// Every provider's first line: an empty batch is an internal error (exit 70).
 void refuse_empty(const Conv&);
 
+/// Softmax attention of many heads. qkv [batch length, 3 heads width]: queries, keys, values, head by head; y [batch length,
+/// heads width]. With `causal` a position sees none behind it.
+struct Attention {
+  Index batch, length, heads, width;
+  bool causal;
+  KOKKOS_INLINE_FUNCTION Index pitch() const { return 3 * heads * width; }
+  KOKKOS_INLINE_FUNCTION Index rows() const { return batch * length; }
+  /// Queries of (item = sequence heads + head), row 0; keys and values follow heads width words after one another.
+  KOKKOS_INLINE_FUNCTION Index query(Index item) const { return item / heads * length * pitch() + item % heads * width; }
+  KOKKOS_INLINE_FUNCTION Index output(Index item) const { return (item / heads * length * heads + item % heads) * width; }
+};
+
 class Provider {
  public:
   virtual ~Provider() = default;
@@ -49,6 +61,15 @@ class Provider {
   /// dweight (+)= sum over positions of dy times patch.
   virtual void conv_backward_weight(const Exec&, const Conv&, ConstVec x, ConstVec dy, bool add,
                                     Vec dweight, Vec scratch) const = 0;
+
+  /// Words of scratch that attention may use.
+  virtual Index attention_scratch(const Attention&, bool backward) const;
+  /// y = softmax(q k^T / sqrt(width)) v; log_sum [batch heads, length] is what backward needs of the softmax. 4 length^2 width
+  /// flops a head, half of them where causal.
+  virtual void attention_forward(const Exec&, const Attention&, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const;
+  /// dqkv (+)= the gradient.
+  virtual void attention_backward(const Exec&, const Attention&, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
+                                  Vec dqkv, Vec scratch) const;
 };
 
 /// The provider of every build.

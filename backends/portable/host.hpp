@@ -19,4 +19,11 @@ Index host_window_words(const Window&);
 void host_weight(const Window&, const Real* x, const Real* dy, bool add, Real* dweight, Real* work);
 Index host_weight_words(const Window&);
 
+/// One head of one sequence after another, in blocks of queries; only their rows of the T x T matrix exist. `work`:
+/// host_attention_words.
+Index host_attention_words(const Attention&, bool backward);
+void host_attention_forward(const Attention&, const Real* qkv, Real* y, Real* log_sum, Real* work);
+void host_attention_backward(const Attention&, const Real* qkv, const Real* y, const Real* dy, const Real* log_sum, bool add,
+                             Real* dqkv, Real* work);
+
 }  // namespace varion::backend

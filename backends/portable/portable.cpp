@@ -62,6 +62,24 @@ class Portable final : public Provider {
     host_weight(v, x.data(), dy.data(), add, dweight.data(), scratch.data());
   }
 
+  Index attention_scratch(const Attention& s, bool backward) const override {
+    ensure(s.batch > 0 && s.length > 0 && s.heads > 0 && s.width > 0, "attention over nothing");
+    return teams_ ? team_attention_words(s, backward) : host_attention_words(s, backward);
+  }
+
+  void attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const override {
+    if (teams_) return team_attention_forward(exec, s, qkv, y, log_sum);
+    exec.fence();  // the host's own threads read what kernels wrote
+    host_attention_forward(s, qkv.data(), y.data(), log_sum.data(), scratch.data());
+  }
+
+  void attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
+                          Vec dqkv, Vec scratch) const override {
+    if (teams_) return team_attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
+    exec.fence();  // the host's own threads read what kernels wrote
+    host_attention_backward(s, qkv.data(), y.data(), dy.data(), log_sum.data(), add, dqkv.data(), scratch.data());
+  }
+
  private:
   Index window_words(const Window& v) const { return v.panel_words() + (teams_ ? 0 : host_window_words(v)); }
 

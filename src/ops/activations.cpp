@@ -1,6 +1,8 @@
 // Elementwise activations: a functor with the value and the derivative at x, one kernel each way.
 #include <cmath>
 
+#include "core/blocks.hpp"
+#include "core/vector_math.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
@@ -25,33 +27,55 @@ struct Tanh {
 };
 struct Gelu {  // x Phi(x)
   static KOKKOS_INLINE_FUNCTION Real value(Real x) {
-    return Real(0.5) * x * (1 + std::erf(x * Real(0.70710678118654752)));
+    Real density, below;
+    normal_lane(x, density, below);
+    return x * below;
   }
   static KOKKOS_INLINE_FUNCTION Real slope(Real x) {
-    return Real(0.5) * (1 + std::erf(x * Real(0.70710678118654752))) +
-           x * Real(0.3989422804014327) * std::exp(-x * x / 2);
+    Real density, below;
+    normal_lane(x, density, below);
+    return std::fma(x, density, below);
+  }
+};
+struct GeluTanh {  // x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3): x times the sigmoid of 2 u
+  static KOKKOS_INLINE_FUNCTION Real sigmoid(Real x) {
+    const Real u = Real(1.5957691216057308) * std::fma(Real(0.044715) * x, x * x, x);
+    return 1 / (1 + exp_lane(-u));
+  }
+  static KOKKOS_INLINE_FUNCTION Real value(Real x) { return x * sigmoid(x); }
+  static KOKKOS_INLINE_FUNCTION Real slope(Real x) {
+    const Real s = sigmoid(x), du = Real(1.5957691216057308) * std::fma(Real(0.134145) * x, x, Real(1));
+    return std::fma(x * s * (1 - s), du, s);
   }
 };
 
 /// y = f(x). 8 bytes per element.
 template <class F>
 void activation_forward(const Exec& exec, const std::string& label, ConstVec x, Vec y) {
-  Kokkos::parallel_for(
-      label, Range(exec, 0, static_cast<Index>(x.extent(0))),
-      KOKKOS_LAMBDA(const Index i) { y(i) = F::value(x(i)); });
+  for_blocks(label.c_str(), exec, 0, static_cast<Index>(x.extent(0)), KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+    const Real* const in = x.data() + base;
+    Real* const out = y.data() + base;
+    VARION_IVDEP
+    for (int i = lo; i < hi; ++i) out[i] = F::value(in[i]);
+  });
 }
 
 /// dx (+)= dy f'(x). 12 bytes per element.
 template <class F>
-void activation_backward(const Exec& exec, const std::string& label, ConstVec x, ConstVec dy,
-                         GradSlot out) {
-  const Vec dx = out.data;
-  const bool add = out.add;
-  Kokkos::parallel_for(
-      label, Range(exec, 0, static_cast<Index>(x.extent(0))), KOKKOS_LAMBDA(const Index i) {
-        const Real d = dy(i) * F::slope(x(i));
-        dx(i) = add ? dx(i) + d : d;
-      });
+void activation_backward(const Exec& exec, const std::string& label, ConstVec x, ConstVec dy, GradSlot slot) {
+  const Vec dx = slot.data;
+  const bool add = slot.add;
+  for_blocks(label.c_str(), exec, 0, static_cast<Index>(x.extent(0)), KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+    const Real *const in = x.data() + base, *const above = dy.data() + base;
+    Real* const out = dx.data() + base;
+    if (add) {
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) out[i] += above[i] * F::slope(in[i]);
+    } else {
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) out[i] = above[i] * F::slope(in[i]);
+    }
+  });
 }
 
 template <class F>
@@ -76,6 +100,7 @@ Node relu(Graph& g, Node x) { return activation<Relu>(g, x, "relu"); }
 Node silu(Graph& g, Node x) { return activation<Silu>(g, x, "silu"); }
 Node tanh(Graph& g, Node x) { return activation<Tanh>(g, x, "tanh"); }
 Node gelu(Graph& g, Node x) { return activation<Gelu>(g, x, "gelu"); }
+Node gelu_tanh(Graph& g, Node x) { return activation<GeluTanh>(g, x, "gelu_tanh"); }
 
 namespace {
 Op entry(const std::string& help, Node (*f)(Graph&, Node)) {
@@ -86,7 +111,8 @@ Op entry(const std::string& help, Node (*f)(Graph&, Node)) {
 const bool registered = Ops::of().add("relu", entry("max(x, 0)", relu)) &&
                         Ops::of().add("silu", entry("x sigmoid(x)", silu)) &&
                         Ops::of().add("tanh", entry("tanh(x)", tanh)) &&
-                        Ops::of().add("gelu", entry("x Phi(x), exact", gelu));
+                        Ops::of().add("gelu", entry("x Phi(x), exact", gelu)) &&
+                        Ops::of().add("gelu_tanh", entry("x Phi(x), approximated by tanh", gelu_tanh));
 }  // namespace
 
 }  // namespace varion

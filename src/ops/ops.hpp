@@ -68,7 +68,36 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual = {});
 Node relu(Graph& g, Node x);
 Node silu(Graph& g, Node x);
 Node tanh(Graph& g, Node x);
-Node gelu(Graph& g, Node x);  // exact, by erf
+Node gelu(Graph& g, Node x);       // exact: x times the normal distribution function
+Node gelu_tanh(Graph& g, Node x);  // its approximation by tanh
+
+/// Layer normalisation over D: gamma (x - mean) / sqrt(var + 1e-5) + beta. x [N, D]. Parameters name.weight (1) and, with
+/// `bias`, name.bias (0), each [D] (Ba, Kiros and Hinton 2016).
+Node layer_norm(Graph& g, Node x, const std::string& name, bool bias);
+
+/// Row token[n] of a table, plus row n % T of another: tokens i32 [N] of sequences of `length` T -> [N, D]. Parameters
+/// name.wte.weight [vocabulary, D] and name.wpe.weight [positions, D], normal with this deviation. Tokens lie in
+/// [0, vocabulary).
+struct EmbeddingOptions {
+  Index vocabulary, positions, width, length;
+  Real deviation;
+};
+Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOptions& options);
+
+/// Softmax attention of every head, never storing the T x T matrix: qkv [N, 3 D] holds queries, keys, values of sequences
+/// of `length` T, one after another, heads of D / heads numbers each -> [N, D]. `causal`: a position sees none behind it.
+struct AttentionOptions {
+  Index heads, length;
+  bool causal;
+};
+Node attention(Graph& g, Node qkv, const AttentionOptions& options);
+
+/// A model's last layer and loss in one, where the classes' weights are a parameter that is known already (tied embeddings):
+/// the mean over rows with target >= 0 of -log softmax(x W^T)[target]. x [N, D], W [classes, D], target i32 [N] -> [1].
+/// The logits are stored once; their gradient takes their place.
+Node tied_cross_entropy(Graph& g, Node x, const std::string& weight, Node target);
+/// The logits alone, [N, classes].
+Node tied_linear(Graph& g, Node x, const std::string& weight);
 
 Node max_pool(Graph& g, Node x, Index kernel, Index stride);
 Node avg_pool(Graph& g, Node x, Index kernel, Index stride);

@@ -1,0 +1,148 @@
+// Layer normalisation (Ba, Kiros and Hinton 2016), a row of D numbers at a time.
+#include <cmath>
+
+#include "core/random.hpp"
+#include "ops/ops.hpp"
+
+namespace varion {
+
+inline constexpr Real kLayerNormEpsilon = Real(1e-5);
+inline constexpr Index kLayerNormRows = 64;  // rows whose part of the parameters' gradient is summed first
+
+/// The sum over a row of f(d), in lanes on a host.
+template <class Body>
+KOKKOS_INLINE_FUNCTION Real row_sum(const Member& team, Index width, const Body& f) {
+  Real total = 0;
+  if (kHostExec) {
+    constexpr int lanes = 16;
+    Real part[lanes] = {};
+    Index d = 0;
+    for (; d + lanes <= width; d += lanes)
+      for (int k = 0; k < lanes; ++k) part[k] += f(d + k);
+    for (int k = 0; d < width; ++d, ++k) part[k] += f(d);
+    for (int k = 0; k < lanes; ++k) total += part[k];
+  } else {
+    Kokkos::parallel_reduce(Kokkos::TeamThreadRange(team, width), [&](const Index d, Real& s) { s += f(d); }, total);
+  }
+  return total;
+}
+
+/// f(d) for every number of a row.
+template <class Body>
+KOKKOS_INLINE_FUNCTION void row_for(const Member& team, Index width, const Body& f) {
+  if (kHostExec) {
+    VARION_IVDEP
+    for (Index d = 0; d < width; ++d) f(d);
+  } else {
+    Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), f);
+  }
+}
+
+inline Team row_teams(const Exec& exec, Index items) {
+  return kHostExec ? Team(exec, static_cast<int>(items), 1) : Team(exec, static_cast<int>(items), 128);
+}
+
+/// y = gamma (x - mean) r + beta, r = 1/sqrt(var + eps); mean and r [N] are kept. 8 bytes per element.
+void layer_norm_forward(const Exec& exec, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec beta, Vec mean, Vec r,
+                        Vec y) {
+  const bool shifts = beta.extent(0) > 0;
+  Kokkos::parallel_for(
+      "varion::layer_norm::forward", row_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
+        const Index n = team.league_rank();
+        const Real* const in = x.data() + n * width;
+        Real* const out = y.data() + n * width;
+        const Real *const scale = gamma.data(), *const shift = beta.data();
+        const Real m = row_sum(team, width, [&](const Index d) { return in[d]; }) / static_cast<Real>(width);
+        const Real v = row_sum(team, width, [&](const Index d) { return (in[d] - m) * (in[d] - m); }) / static_cast<Real>(width);
+        const Real root = 1 / std::sqrt(v + kLayerNormEpsilon);
+        if (shifts) row_for(team, width, [&](const Index d) { out[d] = std::fma(scale[d] * root, in[d] - m, shift[d]); });
+        else row_for(team, width, [&](const Index d) { out[d] = scale[d] * root * (in[d] - m); });
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+          mean(n) = m;
+          r(n) = root;
+        });
+      });
+}
+
+/// With z = (x - mean) r and e = dy gamma: dx (+)= r (e - mean(e) - z mean(e z)); part[chunk] = the chunk's sums of dy z and of dy
+/// [2, D]. 16 bytes per element.
+void layer_norm_backward(const Exec& exec, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r,
+                         ConstVec dy, bool shifts, bool wants, GradSlot out, Vec part) {
+  const Vec dx = out.data;
+  const bool add = out.add;
+  const Real share = 1 / static_cast<Real>(width);
+  Kokkos::parallel_for(
+      "varion::layer_norm::backward", row_teams(exec, (rows + kLayerNormRows - 1) / kLayerNormRows), KOKKOS_LAMBDA(const Member& team) {
+        const Index chunk = team.league_rank();
+        Real* const sum = part.data() + chunk * 2 * width;
+        const Real* const scale = gamma.data();
+        row_for(team, 2 * width, [&](const Index d) { sum[d] = 0; });
+        const Index end = (chunk + 1) * kLayerNormRows < rows ? (chunk + 1) * kLayerNormRows : rows;
+        for (Index n = chunk * kLayerNormRows; n < end; ++n) {
+          const Real *const in = x.data() + n * width, *const above = dy.data() + n * width;
+          const Real m = mean(n), root = r(n);
+          team.team_barrier();
+          row_for(team, width, [&](const Index d) { sum[d] = std::fma(above[d], (in[d] - m) * root, sum[d]); });
+          if (shifts) row_for(team, width, [&](const Index d) { sum[width + d] += above[d]; });
+          if (!wants) continue;
+          Real* const to = dx.data() + n * width;
+          const Real e = share * row_sum(team, width, [&](const Index d) { return above[d] * scale[d]; });
+          const Real ez = share * row_sum(team, width, [&](const Index d) { return above[d] * scale[d] * (in[d] - m) * root; });
+          const auto slope = [&](const Index d) { return root * (std::fma(above[d], scale[d], -e) - (in[d] - m) * root * ez); };
+          if (add) row_for(team, width, [&](const Index d) { to[d] += slope(d); });
+          else row_for(team, width, [&](const Index d) { to[d] = slope(d); });
+        }
+      });
+}
+
+/// sum[d] (+)= the chunks' sums, in order.
+void sum_chunks(const Exec& exec, Index chunks, Index width, Index pitch, ConstVec part, GradSlot out) {
+  const Vec sum = out.data;
+  const bool add = out.add;
+  Kokkos::parallel_for(
+      "varion::layer_norm::chunks", Range(exec, 0, width), KOKKOS_LAMBDA(const Index d) {
+        Real total = add ? sum(d) : Real(0);
+        for (Index k = 0; k < chunks; ++k) total += part(k * pitch + d);
+        sum(d) = total;
+      });
+}
+
+Node layer_norm(Graph& g, Node x, const std::string& name, bool bias) {
+  const Shape shape = g.shape(x);
+  ensure(shape.rank == 2, "layer_norm '", name, "' wants [N, D], not ", shape.text());
+  const Index rows = shape[0], width = shape[1], chunks = (rows + kLayerNormRows - 1) / kLayerNormRows;
+  const int gamma = g.parameter(name + ".weight", {width}, {Init::Kind::constant, 1});
+  const int beta = bias ? g.parameter(name + ".bias", {width}, {Init::Kind::constant, 0}) : -1;
+  Record r;
+  r.op = "layer_norm";
+  r.inputs = {x};
+  r.parameters = {gamma};
+  if (bias) r.parameters.push_back(beta);
+  r.shape = shape;
+  r.keep = {x};
+  r.saved = 2 * rows;
+  r.scratch_backward = chunks * 2 * width;
+  r.forward = [=](Replay& p, Node y) {
+    const Vec kept = p.saved(y);
+    layer_norm_forward(p.exec, rows, width, p.value(x), p.parameter(gamma), bias ? p.parameter(beta) : ConstVec(),
+                       slice(kept, 0, rows), slice(kept, rows, rows), p.value(y));
+  };
+  r.backward = [=](Replay& p, Node y) {
+    const Vec kept = p.saved(y), part = p.scratch(y);
+    const bool wants = p.wants_grad(x);
+    layer_norm_backward(p.exec, rows, width, p.value(x), p.parameter(gamma), slice(kept, 0, rows), slice(kept, rows, rows),
+                        p.grad_of(y), bias, wants, wants ? p.grad(x) : GradSlot{}, part);
+    sum_chunks(p.exec, chunks, width, 2 * width, part, p.parameter_grad(gamma));
+    if (bias) sum_chunks(p.exec, chunks, width, 2 * width, slice(part, width, chunks * 2 * width - width), p.parameter_grad(beta));
+  };
+  return g.record(std::move(r));
+}
+
+namespace {
+const bool registered = Ops::of().add(
+    "layer_norm", {"gamma (x - mean) / sqrt(var + eps) + beta over a row",
+                   {{"70x19", {{70, 19}}, [](Graph& g, const std::vector<Node>& x) { return layer_norm(g, x[0], "ln", true); }},
+                    {"no bias", {{3, 33}}, [](Graph& g, const std::vector<Node>& x) { return layer_norm(g, x[0], "ln", false); }}}});
+}  // namespace
+
+}  // namespace varion

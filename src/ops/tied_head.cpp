@@ -1,0 +1,172 @@
+// The last layer of a language model, whose weights are those of the token table, and its loss. Rows are what is large here:
+// 50 000 classes and more.
+#include <cmath>
+
+#include "backends/backend.hpp"
+#include "core/random.hpp"
+#include "core/vector_math.hpp"
+#include "ops/ops.hpp"
+
+namespace varion {
+
+/// Number of targets that count, and the mean over them.
+void mean_of_counted(const Exec& exec, Index n, ConstIntVec target, ConstVec terms, Vec loss, Vec count) {
+  Kokkos::parallel_for(
+      "varion::tied_head::mean", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
+        double sum = 0;
+        Index counted = 0;
+        for (Index i = 0; i < n; ++i) {
+          if (target(i) < 0) continue;
+          sum += static_cast<double>(terms(i));
+          ++counted;
+        }
+        loss(0) = counted > 0 ? static_cast<Real>(sum / static_cast<double>(counted)) : Real(0);
+        count(0) = static_cast<Real>(counted);
+      });
+}
+
+inline Team class_teams(const Exec& exec, Index rows) {
+  return kHostExec ? Team(exec, static_cast<int>(rows), 1) : Team(exec, static_cast<int>(rows), 256);
+}
+
+/// term = log_sum - logit[target] of a row; log_sum is kept. 4 bytes read per logit.
+void softmax_terms(const Exec& exec, Index rows, Index classes, ConstVec logits, ConstIntVec target, Vec term, Vec log_sum) {
+  Kokkos::parallel_for(
+      "varion::tied_head::forward", class_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
+        const Index n = team.league_rank();
+        const Real* const x = logits.data() + n * classes;
+        Real top = 0, sum = 0;
+        if (kHostExec) {
+          constexpr int lanes = 16;
+          Real most[lanes], part[lanes] = {};
+          for (int k = 0; k < lanes; ++k) most[k] = x[0];
+          Index d = 0;
+          for (; d + lanes <= classes; d += lanes) {
+            VARION_LANES
+            for (int k = 0; k < lanes; ++k) most[k] = x[d + k] > most[k] ? x[d + k] : most[k];
+          }
+          for (int k = 0; d < classes; ++d, ++k) most[k] = x[d] > most[k] ? x[d] : most[k];
+          top = most[0];
+          for (int k = 1; k < lanes; ++k) top = most[k] > top ? most[k] : top;
+          for (d = 0; d + lanes <= classes; d += lanes) {
+            VARION_LANES
+            for (int k = 0; k < lanes; ++k) part[k] += exp_lane(x[d + k] - top);
+          }
+          for (int k = 0; d < classes; ++d, ++k) part[k] += exp_lane(x[d] - top);
+          for (int k = 0; k < lanes; ++k) sum += part[k];
+        } else {
+          Kokkos::parallel_reduce(
+              Kokkos::TeamThreadRange(team, classes), [&](const Index d, Real& most) { most = x[d] > most ? x[d] : most; },
+              Kokkos::Max<Real>(top));
+          Kokkos::parallel_reduce(
+              Kokkos::TeamThreadRange(team, classes), [&](const Index d, Real& total) { total += exp_lane(x[d] - top); }, sum);
+        }
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+          log_sum(n) = top + std::log(sum);
+          term(n) = target(n) < 0 ? Real(0) : log_sum(n) - x[target(n)];
+        });
+      });
+}
+
+/// logits = (softmax - onehot) g / count, in place; 0 where there is no target. 8 bytes per logit.
+void softmax_gradient(const Exec& exec, Index rows, Index classes, ConstIntVec target, ConstVec log_sum, ConstVec count, ConstVec g,
+                      Vec logits) {
+  Kokkos::parallel_for(
+      "varion::tied_head::backward", class_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
+        const Index n = team.league_rank();
+        Real* const x = logits.data() + n * classes;
+        const Real share = target(n) < 0 ? Real(0) : g(0) / count(0), log_of = log_sum(n);
+        if (kHostExec) {
+          VARION_IVDEP
+          for (Index d = 0; d < classes; ++d) x[d] = share * exp_lane(x[d] - log_of);
+        } else {
+          Kokkos::parallel_for(Kokkos::TeamThreadRange(team, classes), [&](const Index d) { x[d] = share * exp_lane(x[d] - log_of); });
+        }
+        team.team_barrier();
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+          if (target(n) >= 0) x[target(n)] -= share;
+        });
+      });
+}
+
+namespace {
+int known_parameter(const Graph& g, const std::string& name, Index width) {
+  const int w = g.layout().find(name);
+  ensure(w >= 0 && g.layout()[w].shape.rank == 2 && g.layout()[w].shape[1] == width, "no parameter '", name, "' of ", width, " columns");
+  return w;
+}
+}  // namespace
+
+Node tied_linear(Graph& g, Node x, const std::string& weight) {
+  const Index rows = g.shape(x)[0], width = g.shape(x)[1];
+  const int w = known_parameter(g, weight, width);
+  const Index classes = g.layout()[w].shape[0];
+  Record r;
+  r.op = "tied_linear";
+  r.inputs = {x};
+  r.parameters = {w};
+  r.shape = {rows, classes};
+  r.keep = {x};
+  r.flops = 2.0 * static_cast<double>(rows * classes) * static_cast<double>(width);
+  r.forward = [=](Replay& p, Node y) {
+    backend::provider().gemm(p.exec, false, true, rows, classes, width, p.value(x), p.parameter(w), false, p.value(y));
+  };
+  r.backward = [=](Replay& p, Node y) {
+    const GradSlot dw = p.parameter_grad(w);
+    backend::provider().gemm(p.exec, true, false, classes, width, rows, p.grad_of(y), p.value(x), dw.add, dw.data);
+    if (!p.wants_grad(x)) return;
+    const GradSlot dx = p.grad(x);
+    backend::provider().gemm(p.exec, false, false, rows, width, classes, p.grad_of(y), p.parameter(w), dx.add, dx.data);
+  };
+  return g.record(std::move(r));
+}
+
+Node tied_cross_entropy(Graph& g, Node x, const std::string& weight, Node target) {
+  const Index rows = g.shape(x)[0], width = g.shape(x)[1];
+  ensure(g.shape(x).rank == 2 && g.shape(target).size() == rows, "tied_cross_entropy wants [N, D] and [N], not ", g.shape(x).text(), " and ",
+         g.shape(target).text());
+  const int w = known_parameter(g, weight, width);
+  const Index classes = g.layout()[w].shape[0], logit_words = rows * classes;
+  Record r;
+  r.op = "tied_cross_entropy";
+  r.inputs = {x, target};
+  r.parameters = {w};
+  r.shape = {1};
+  r.keep = {x, target};
+  r.saved = logit_words + rows + 1;  // logits, log_sum, number of targets
+  r.scratch_forward = rows;
+  r.flops = 2.0 * static_cast<double>(logit_words) * static_cast<double>(width);
+  r.forward = [=](Replay& p, Node y) {
+    const Vec kept = p.saved(y), logits = slice(kept, 0, logit_words), log_sum = slice(kept, logit_words, rows);
+    backend::provider().gemm(p.exec, false, true, rows, classes, width, p.value(x), p.parameter(w), false, logits);
+    softmax_terms(p.exec, rows, classes, logits, p.ints(target), p.scratch(y), log_sum);
+    mean_of_counted(p.exec, rows, p.ints(target), p.scratch(y), p.value(y), slice(kept, logit_words + rows, 1));
+  };
+  r.backward = [=](Replay& p, Node y) {
+    const Vec kept = p.saved(y), logits = slice(kept, 0, logit_words), log_sum = slice(kept, logit_words, rows);
+    softmax_gradient(p.exec, rows, classes, p.ints(target), log_sum, slice(kept, logit_words + rows, 1), p.grad_of(y), logits);
+    const GradSlot dw = p.parameter_grad(w);
+    backend::provider().gemm(p.exec, true, false, classes, width, rows, logits, p.value(x), dw.add, dw.data);
+    if (!p.wants_grad(x)) return;
+    const GradSlot dx = p.grad(x);
+    backend::provider().gemm(p.exec, false, false, rows, width, classes, logits, p.parameter(w), dx.add, dx.data);
+  };
+  return g.record(std::move(r));
+}
+
+namespace {
+// A table that both cases take from an embedding; the tokens are the targets too.
+const EmbeddingOptions kTable{19, 3, 6, 3, Real(0.5)};
+const bool registered = [] {
+  OpCase loss{"6 rows, 19 classes", {{6}, {6, 6}}, [](Graph& g, const std::vector<Node>& x) {
+                return tied_cross_entropy(g, add(g, embedding(g, x[0], "t", kTable), x[1]), "t.wte.weight", x[0]);
+              }, 0, 19};
+  OpCase logits{"6 rows, 19 classes", {{6}, {6, 6}}, [](Graph& g, const std::vector<Node>& x) {
+                  return tied_linear(g, add(g, embedding(g, x[0], "t", kTable), x[1]), "t.wte.weight");
+                }, 0, 19};
+  return Ops::of().add("tied_cross_entropy", {"mean of -log softmax(x W^T)[target], W a table known already", {loss}}) &&
+         Ops::of().add("tied_linear", {"x W^T, W a table known already", {logits}});
+}();
+}  // namespace
+
+}  // namespace varion

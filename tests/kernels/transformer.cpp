@@ -1,0 +1,194 @@
+// The transformer's kernels against plain loops in double on the host, on awkward sizes; both forms of attention and of the
+// token table's gradient, which a host and a GPU run.
+#include <cmath>
+
+#include "backends/portable/portable.hpp"
+#include "core/vector_math.hpp"
+#include "ops/embedding.hpp"
+#include "ops/ops.hpp"
+#include "support/catch.hpp"
+#include "support/vectors.hpp"
+
+using namespace varion;
+
+namespace {
+using Numbers = std::vector<double>;
+
+Numbers numbers(const ConstVec& v) {
+  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
+  return {h.data(), h.data() + v.extent(0)};
+}
+
+double difference(const Numbers& a, const Numbers& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    REQUIRE(std::isfinite(a[i]));
+    worst = std::max(worst, std::abs(a[i] - b[i]) / (1 + std::abs(b[i])));
+  }
+  return worst;
+}
+
+/// y, log_sum and the gradient of qkv of one attention, from the definitions.
+struct Reference {
+  Numbers y, log_sum, dqkv;
+  Reference(const backend::Attention& s, const Numbers& qkv, const Numbers& dy) {
+    const Index next = s.heads * s.width, t = s.length;
+    const double scale = 1 / std::sqrt(static_cast<double>(s.width));
+    y.assign(static_cast<size_t>(s.rows() * next), 0);
+    log_sum.assign(static_cast<size_t>(s.rows() * s.heads), 0);
+    dqkv.assign(qkv.size(), 0);
+    const auto at = [](Index i) { return static_cast<size_t>(i); };
+    for (Index item = 0; item < s.batch * s.heads; ++item)
+      for (Index i = 0; i < t; ++i) {
+        const Index q = s.query(item) + i * s.pitch(), o = s.output(item) + i * next, seen = s.causal ? i + 1 : t;
+        Numbers p(at(seen)), dp(at(seen));
+        double sum = 0, along = 0;
+        const auto key = [&](Index j) { return s.query(item) + j * s.pitch() + next; };
+        for (Index j = 0; j < seen; ++j) {
+          double x = 0;
+          for (Index k = 0; k < s.width; ++k) x += qkv[at(q + k)] * qkv[at(key(j) + k)];
+          sum += p[at(j)] = std::exp(scale * x);
+        }
+        log_sum[at(item * t + i)] = std::log(sum);
+        for (Index j = 0; j < seen; ++j) {
+          p[at(j)] /= sum;
+          for (Index k = 0; k < s.width; ++k) {
+            y[at(o + k)] += p[at(j)] * qkv[at(key(j) + next + k)];
+            dp[at(j)] += dy[at(o + k)] * qkv[at(key(j) + next + k)];
+            dqkv[at(key(j) + next + k)] += p[at(j)] * dy[at(o + k)];
+          }
+          along += p[at(j)] * dp[at(j)];
+        }
+        for (Index j = 0; j < seen; ++j)
+          for (Index k = 0; k < s.width; ++k) {
+            const double e = scale * p[at(j)] * (dp[at(j)] - along);
+            dqkv[at(q + k)] += e * qkv[at(key(j) + k)];
+            dqkv[at(key(j) + k)] += e * qkv[at(q + k)];
+          }
+      }
+  }
+};
+}  // namespace
+
+TEST_CASE("attention equals its definition, by tiles and by teams") {
+  const Exec exec;
+  for (const auto& [batch, length, heads, width] : {std::array<Index, 4>{1, 1, 1, 1}, {2, 7, 3, 5}, {1, 65, 2, 16}, {2, 130, 1, 33}, {3, 16, 2, 64}})
+    for (const bool causal : {true, false})
+      for (const backend::Provider* provider : {&backend::portable(), &backend::portable_teams()}) {
+        const backend::Attention s{batch, length, heads, width, causal};
+        INFO(batch << " x " << length << ", " << heads << " heads of " << width << (causal ? ", causal, " : ", ") << provider->name());
+        const Vec qkv = draw(1, s.rows() * s.pitch()), dy = draw(2, s.rows() * heads * width);
+        const Vec y("varion::test::y", dy.extent(0)), log_sum("varion::test::log_sum", static_cast<size_t>(s.rows() * heads));
+        const Vec scratch("varion::test::scratch", static_cast<size_t>(std::max<Index>(
+                                                        1, std::max(provider->attention_scratch(s, false), provider->attention_scratch(s, true)))));
+        const Reference expected(s, numbers(qkv), numbers(dy));
+        Kokkos::deep_copy(y, std::nanf(""));  // nothing of it is read
+        provider->attention_forward(exec, s, qkv, y, log_sum, scratch);
+        CHECK(difference(numbers(y), expected.y) < 3e-6);
+        CHECK(difference(numbers(log_sum), expected.log_sum) < 3e-6);
+        const Vec dqkv("varion::test::dqkv", qkv.extent(0));
+        Kokkos::deep_copy(dqkv, std::nanf(""));
+        provider->attention_backward(exec, s, qkv, y, dy, log_sum, false, dqkv, scratch);
+        CHECK(difference(numbers(dqkv), expected.dqkv) < 1e-5);
+        const Numbers once = numbers(dqkv);
+        provider->attention_backward(exec, s, qkv, y, dy, log_sum, true, dqkv, scratch);
+        Numbers twice = numbers(dqkv);
+        for (double& v : twice) v /= 2;
+        CHECK(difference(twice, once) < 1e-6);
+      }
+  const backend::Attention nothing{0, 4, 1, 4, true};
+  CHECK_THROWS_AS(backend::portable().attention_scratch(nothing, false), Error);
+}
+
+TEST_CASE("a position sees nothing behind it") {
+  const backend::Attention s{1, 40, 2, 8, true};
+  const Exec exec;
+  const Vec qkv = draw(3, s.rows() * s.pitch()), y("varion::test::y", 640), again("varion::test::again", 640), l("varion::test::l", 80);
+  const Vec scratch("varion::test::scratch", static_cast<size_t>(backend::portable().attention_scratch(s, false)));
+  backend::portable().attention_forward(exec, s, qkv, y, l, scratch);
+  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), qkv);
+  for (Index i = 20 * s.pitch(); i < s.rows() * s.pitch(); ++i) host(static_cast<size_t>(i)) = 9;
+  Kokkos::deep_copy(qkv, host);
+  backend::portable().attention_forward(exec, s, qkv, again, l, scratch);
+  const Numbers a = numbers(y), b = numbers(again);
+  CHECK(Numbers(a.begin(), a.begin() + 20 * 16) == Numbers(b.begin(), b.begin() + 20 * 16));
+  CHECK(a != b);
+}
+
+TEST_CASE("the gradient of a token table is added in the tokens' order, by columns and by teams") {
+  for (const auto& [rows, width, words] : {std::array<Index, 3>{1, 1, 1}, {50, 67, 7}, {129, 130, 1000}}) {
+    const IntVec token("varion::test::token", static_cast<size_t>(rows));
+    const auto host = Kokkos::create_mirror_view(token);
+    for (Index n = 0; n < rows; ++n) host(static_cast<size_t>(n)) = static_cast<std::int32_t>((n * 5 + n * n) % words);
+    Kokkos::deep_copy(token, host);
+    const Vec dy = draw(4, rows * width), start = draw(5, words * width);
+    std::vector<float> expected(start.extent(0));
+    const auto from = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), dy);
+    const auto first = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), start);
+    std::copy(first.data(), first.data() + first.extent(0), expected.begin());
+    for (Index n = 0; n < rows; ++n)
+      for (Index d = 0; d < width; ++d)
+        expected[static_cast<size_t>(host(static_cast<size_t>(n)) * width + d)] += from(static_cast<size_t>(n * width + d));
+    for (const bool teams : {false, true}) {
+      const Vec table("varion::test::table", start.extent(0));
+      Kokkos::deep_copy(table, start);
+      if (teams) token_gradient_teams(Exec(), rows, width, token, dy, table);
+      else token_gradient_columns(Exec(), rows, width, token, dy, table);
+      const auto got = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), table);
+      CHECK(std::equal(expected.begin(), expected.end(), got.data()));
+    }
+  }
+}
+
+TEST_CASE("vectors of exp and of the normal distribution are as good as they say") {
+  double worst = 0, below = 0, density = 0;
+  for (double x = -87; x < 88; x += 0.0037) {
+    const float v = static_cast<float>(x);
+    worst = std::max(worst, std::abs(static_cast<double>(exp_lane(v)) / std::exp(static_cast<double>(v)) - 1));
+  }
+  CHECK(worst < 1.3e-7);
+  for (double x = -12; x < 12; x += 0.0013) {
+    const float v = static_cast<float>(x);
+    float d = 0, b = 0;
+    normal_lane(v, d, b);
+    const double exact = 0.5 * std::erfc(-static_cast<double>(v) / std::sqrt(2.0));
+    below = std::max(below, std::abs(static_cast<double>(b) / exact - 1));
+    density = std::max(density, std::abs(static_cast<double>(d) / (0.3989422804014327 * std::exp(-0.5 * static_cast<double>(v) * static_cast<double>(v))) - 1));
+  }
+  CHECK(below < 6e-6);  // the square in the exponent loses bits in the tail
+  CHECK(density < 6e-6);
+  CHECK(exp_lane(-1e30f) == 0);
+  CHECK(exp_lane(-std::numeric_limits<float>::infinity()) == 0);
+  CHECK(std::isfinite(exp_lane(1e30f)));
+  CHECK(std::isnan(exp_lane(std::nanf(""))));
+}
+
+TEST_CASE("rows without a target count for nothing") {
+  Layout layout;
+  Graph g(layout);
+  const Node tokens = g.input({4}, true), target = g.input({4}, true), x = g.input({4, 3}, false, true);
+  const Node loss = tied_cross_entropy(g, add(g, embedding(g, tokens, "t", {5, 4, 3, 4, 1}), x), "t.wte.weight", target);
+  g.output(loss);
+  g.finish(true);
+  const Vec weights = draw(6, layout.size()), gradient("varion::test::gradient", static_cast<size_t>(layout.size()));
+  Replay p(g, Exec());
+  p.weights = weights;
+  p.gradient = gradient;
+  const auto run = [&](const std::array<int, 4>& targets) {
+    const auto host = Kokkos::create_mirror_view(p.ints(target));
+    for (size_t i = 0; i < 4; ++i) host(i) = targets[i];
+    Kokkos::deep_copy(p.ints(target), host);
+    Kokkos::deep_copy(p.ints(tokens), 2);
+    Kokkos::deep_copy(p.value(x), Real(0.25));
+    p.forward();
+    p.backward(loss);
+    return std::pair(numbers(p.value(loss))[0], numbers(p.grad_of(x)));
+  };
+  const auto [half, slope] = run({1, -1, 3, -1});
+  CHECK(Numbers(slope.begin() + 3, slope.begin() + 6) == Numbers(3));
+  CHECK(Numbers(slope.begin() + 9, slope.end()) == Numbers(3));
+  const double one = run({1, -1, -1, -1}).first, three = run({-1, -1, 3, -1}).first;
+  CHECK(half == Approx((one + three) / 2));
+  CHECK(run({-1, -1, -1, -1}).first == 0);
+}
