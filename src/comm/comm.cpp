@@ -48,11 +48,11 @@ extern "C" int on_finalize(MPI_Comm, int, void*, void*) {
 
 extern "C" void on_exit_called() { leaves("exit"); }
 
+char end_line[120] = "";  // written beforehand: a handler must not format
+int end_length = 0;
+
 extern "C" void on_end_too_long(int) {
-  char line[120];
-  const int length = std::snprintf(line, sizeof line, "varion: watchdog: rank %d, end: other ranks do not come\n", world_rank);
-  if (::write(2, line, static_cast<size_t>(length)) < 0) {
-  }
+  if (::write(2, end_line, static_cast<size_t>(end_length)) < 0) ::_exit(static_cast<int>(Exit::internal));
   ::_exit(static_cast<int>(Exit::internal));
 }
 
@@ -130,6 +130,7 @@ MpiSession::MpiSession() {
 
 MpiSession::~MpiSession() {
   if (running && ending && world_size > 1 && end_limit >= 0) {
+    end_length = std::snprintf(end_line, sizeof end_line, "varion: watchdog: rank %d, end: other ranks do not come\n", world_rank);
     std::signal(SIGALRM, on_end_too_long);
     ::alarm(end_limit > 0 ? static_cast<unsigned>(std::ceil(end_limit)) : 600);
   }

@@ -47,8 +47,8 @@ std::vector<std::string> changes_since(const Config& now, const io::PosteriorFil
                       key == "data.global_batch" || key == "data.train_size" || key == "data.val_size" ||
                       key == "parallel.slots" || key == "parallel.noise";
     const bool free = section == "run" || section == "eval" || section == "log" || section == "checkpoint" ||
-                      key == "data.path" || key == "data.root" || key == "train.stop_after" || key == "parallel.share_devices" || key == "parallel.shard_posterior" ||
-                      key == "parallel.gpu_aware_mpi";
+                      key == "data.path" || key == "data.root" || key == "train.stop_after" || key == "parallel.share_devices" ||
+                      key == "parallel.shard_posterior" || key == "parallel.gpu_aware_mpi";
     if (!now.has(key) || now.text(key) == value.text || (free && !must)) continue;
     require(!must, Exit::config, key, " = ", now.text(key), " (", now.values().at(key).source, "), but '", path,
             "' was trained with ", value.text, ": take another run.name, or run.resume=never run.overwrite=true");

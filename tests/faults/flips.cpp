@@ -37,7 +37,7 @@ struct Job {
       Kokkos::deep_copy(state[k].data, Kokkos::View<const float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(saved[k].data(), saved[k].size()));
     trainer->optimizer().take_report(exec);
   }
-  std::string hash(std::uint64_t step) const { return state_hash(exec, trainer->optimizer(), step, step * 32, 0); }
+  std::string hash(std::uint64_t step) const { return state_hash(exec, trainer->optimizer(), step, step * 32, 0, Comm()); }
 
   Config config;
   DataSet data;

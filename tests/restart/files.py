@@ -64,7 +64,7 @@ def major(folder):
     """Another format version, its digest right."""
     path = f"{folder}/checkpoints/{names[2]}"
     with open(path, "wb") as f:
-        f.write(bytes_of(names[2])[:-192])
+        f.write(bytes_of(names[2])[:int(re.search(rb"\nbytes (\d+)\n", bytes_of(names[2])[-192:])[1])])
     with h5py.File(path, "r+") as f:
         f.attrs["format_version"] = "2.0.0"
     data = open(path, "rb").read()

@@ -30,10 +30,14 @@ const std::map<std::string, Change> kClasses{
     {"optim.rescale_lr", Change::told}, {"optim.weight_decay", Change::told}, {"optim.weight_decay_1d", Change::told},
     {"train.epochs", Change::told}, {"train.steps", Change::told}, {"train.precision", Change::told}, {"train.capture", Change::told},
     {"train.stop_on_nonfinite", Change::told}, {"train.stop_after", Change::free},
+    {"train.spike_policy", Change::told}, {"train.spike_sigma", Change::told}, {"train.spike_window", Change::told},
+    {"train.spike_limit", Change::told},
     {"parallel.slots", Change::refused}, {"parallel.noise", Change::refused}, {"parallel.mode", Change::told},
-    {"parallel.share_devices", Change::free}, {"eval.every", Change::free}, {"eval.samples", Change::free}, {"eval.batch", Change::free},
+    {"parallel.share_devices", Change::free}, {"parallel.shard_posterior", Change::free}, {"parallel.gpu_aware_mpi", Change::free},
+    {"eval.every", Change::free}, {"eval.samples", Change::free}, {"eval.batch", Change::free},
     {"checkpoint.every", Change::free}, {"checkpoint.best", Change::free}, {"checkpoint.keep", Change::free},
-    {"log.every", Change::free}, {"log.hess_stats_every", Change::free}};
+    {"log.every", Change::free}, {"log.hess_stats_every", Change::free},
+    {"log.state_hash_every", Change::free}};
 
 /// Another value that fits the option.
 std::string other(const OptionSpec& o, const std::string& value) {
