@@ -47,14 +47,16 @@ void put_array(hid_t where, const std::string& name, hid_t file_type, hid_t memo
   std::vector<hsize_t> dims(shape.begin(), shape.end());
   const Handle space(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), H5Sclose,
                      "space of " + name);
-  const Handle set(H5Dcreate2(where, name.c_str(), file_type, space, H5P_DEFAULT, H5P_DEFAULT,
-                              H5P_DEFAULT),
-                   H5Dclose, "dataset " + name);
+  const Handle timeless(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, "property list");
+  H5Pset_obj_track_times(timeless, false);  // the same run, the same bytes
+  const Handle set(H5Dcreate2(where, name.c_str(), file_type, space, H5P_DEFAULT, timeless, H5P_DEFAULT), H5Dclose,
+                   "dataset " + name);
   ensure(H5Dwrite(set, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, "HDF5 dataset ", name);
 }
 
 hid_t new_group(hid_t where, const std::string& name) {
   const Handle order(H5Pcreate(H5P_GROUP_CREATE), H5Pclose, "property list");
+  H5Pset_obj_track_times(order, false);
   H5Pset_link_creation_order(order, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
   return H5Gcreate2(where, name.c_str(), H5P_DEFAULT, order, H5P_DEFAULT);
 }
@@ -62,6 +64,7 @@ hid_t new_group(hid_t where, const std::string& name) {
 /// Datasets whose numbers HDF5 never sees: it reserves their places, which go into `plan` as those of state vector `vector`.
 void place_tensors(hid_t where, const PosteriorFile& p, int vector, FilePlan& plan) {
   const Handle reserved(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, "property list");
+  H5Pset_obj_track_times(reserved, false);
   H5Pset_alloc_time(reserved, H5D_ALLOC_TIME_EARLY);
   H5Pset_fill_time(reserved, H5D_FILL_TIME_NEVER);
   int index = 0;

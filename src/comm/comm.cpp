@@ -94,7 +94,7 @@ size_t log2_of(int n) {
 }
 
 void copy_words(const Real* from, Index n, Real* to) {
-  for_all("varion::comm::copy", Kokkos::DefaultHostExecutionSpace(), n, [=](const Index i) { to[i] = from[i]; });
+  for_all("varion::comm::copy", Kokkos::DefaultHostExecutionSpace(), n, KOKKOS_LAMBDA(const Index i) { to[i] = from[i]; });
 }
 
 /// to += from. 12 bytes per element.

@@ -38,7 +38,14 @@ while sum(tried for tried, _ in rows.values()) < total:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-        stderr = p.communicate(timeout=60)[1]
+        try:
+            stderr = p.communicate(timeout=20)[1]
+        except subprocess.TimeoutExpired:  # Open MPI 4.1.4's mpirun can hang in its own end when all ranks have gone
+            if processes(f"run.name={name}"):
+                raise
+            print("mpirun itself hung, with no rank left")
+            p.kill()
+            stderr = p.communicate()[1]
         deadline = time.time() + 10
         while processes(f"run.name={name}") and time.time() < deadline:
             time.sleep(0.02)
