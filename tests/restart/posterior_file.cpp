@@ -202,11 +202,18 @@ TEST_CASE("a large file holds its numbers where they belong, and loads without a
   const double took = io::resident_peak() - before;
   CHECK(q.mean == p.mean);
   CHECK(q.states == p.states);
-  CHECK(took < 1.5 * bytes);  // the image and the numbers are twice that
+  // The image and the numbers are twice the file. The address sanitizer keeps books of its own.
+#ifdef __SANITIZE_ADDRESS__
+  CHECK(took < 2.2 * bytes);
+#else
+  CHECK(took < 1.5 * bytes);
+#endif
   io::reset_resident_peak();
   const double saving = io::resident_peak();
   io::save_posterior("large-test", "p.h5", p);
+#ifndef __SANITIZE_ADDRESS__
   CHECK(io::resident_peak() - saving < 0.1 * bytes);
+#endif
   // One bit of a number in the middle.
   std::string damaged = io::read_file("large-test/p.h5", 1 << 28);
   damaged[damaged.size() / 2] = static_cast<char>(damaged[damaged.size() / 2] ^ 4);
