@@ -41,10 +41,10 @@ TEST_CASE("U9: no alarm in a million clean steps, and every leap of 8 deviations
   for (Index i = 0; i < 1000000; ++i) {
     if (i % 10000 == 9999) {  // a hundred leaps, by turns of the loss and of the norm, from 8 to 107 deviations of the window
       const bool of_loss = tried % 2 == 0;
-      const auto [mean, deviation] = moments(of_loss ? m.losses : m.norms);
+      const auto window = moments(of_loss ? m.losses : m.norms);
       const auto at = [&](double sigmas) {
         SpikeMemory copy = m;
-        const double value = mean + sigmas * deviation;
+        const double value = window.first + sigmas * window.second;
         return !rule.judge(of_loss ? value : clean_loss(i), of_loss ? clean_norm(i) : value, copy).empty();
       };
       found += at(8 + static_cast<double>(tried) + 1e-9);
