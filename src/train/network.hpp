@@ -105,6 +105,8 @@ class Trainer {
   void step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge = {});
   /// Steps so far that were left out: the optimizer counts its updates, not steps.
   void skipped(std::uint64_t count) { skipped_ = count; }
+  /// The optimizer's state has been replaced: what follows from the one before is forgotten.
+  void state_replaced() { perturbed_ = 0; }
   /// Waits for the steps queued, and reads and clears their counts. Collective.
   StepNews news();
   /// The standard normals of a step's sample in a slot.

@@ -188,6 +188,7 @@ class Run {
     const auto uuid = f.root.find("uuid");
     if (uuid != f.root.end()) at_.parent_uuid = uuid->second;
     trainer_.skipped(at_.spikes.skipped);
+    trainer_.state_replaced();
   }
 
   /// Takes up the newest valid checkpoint, if any. True when the run had finished before.
