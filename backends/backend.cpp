@@ -38,6 +38,11 @@ const Provider*& chosen() {
 Precision current_precision = Precision::fp32;
 }  // namespace
 
+bool mpi_takes_device_memory(const std::string& choice) {
+  const char* const cray = std::getenv("MPICH_GPU_SUPPORT_ENABLED");
+  return choice == "on" || (choice == "auto" && (mpi_knows_device_memory() || (cray != nullptr && std::string(cray) == "1")));
+}
+
 Index Provider::attention_scratch(const Attention& s, bool backward) const { return portable().attention_scratch(s, backward); }
 void Provider::attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const {
   portable().attention_forward(exec, s, qkv, y, log_sum, scratch);

@@ -110,6 +110,9 @@ void use_provider(const std::string& name);
 enum class Precision { fp32, tf32 };
 Precision precision();
 std::string precision_name();
+/// Whether MPI is given device memory: `choice` is on, off, or auto, which asks the MPI library (Cray's: by its environment).
+bool mpi_takes_device_memory(const std::string& choice);
+
 /// "fp32" or "tf32". Errors (78): this build's back end has no such arithmetic; `where` says who asked.
 void use_precision(const std::string& name, const std::string& where);
 
@@ -117,8 +120,8 @@ void use_precision(const std::string& name, const std::string& where);
 
 bool has_tf32();
 
-/// Whether MPI can be given device memory: `choice` is on, off, or auto, which asks the MPI library. False on hosts.
-bool mpi_takes_device_memory(const std::string& choice);
+/// Whether the MPI library says that it can be given memory of this vendor's devices. False on hosts.
+bool mpi_knows_device_memory();
 
 /// Why kernels cannot run here, in one line, or nothing. Callable before Kokkos is started.
 std::string missing_device();

@@ -6,7 +6,6 @@
 #endif
 
 #include <cstdio>
-#include <cstdlib>
 
 #include "backends/backend.hpp"
 #include "core/error.hpp"
@@ -15,13 +14,12 @@ namespace varion::backend {
 
 bool has_tf32() { return true; }
 
-bool mpi_takes_device_memory(const std::string& choice) {
-  const char* const cray = std::getenv("MPICH_GPU_SUPPORT_ENABLED");
-  bool says_so = cray != nullptr && std::string(cray) == "1";
+bool mpi_knows_device_memory() {
 #if defined(OPEN_MPI) && defined(MPIX_CUDA_AWARE_SUPPORT)
-  says_so = says_so || MPIX_Query_cuda_support() == 1;
+  return MPIX_Query_cuda_support() == 1;
+#else
+  return false;
 #endif
-  return choice == "on" || (choice == "auto" && says_so);
 }
 
 namespace {

@@ -20,7 +20,7 @@ std::string cpu_fact(const std::string& key) {
 }  // namespace
 
 bool has_tf32() { return false; }
-bool mpi_takes_device_memory(const std::string&) { return false; }
+bool mpi_knows_device_memory() { return false; }
 std::string missing_device() { return ""; }
 
 std::vector<std::string> devices() {

@@ -1,5 +1,6 @@
 #include "comm/comm.hpp"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +19,6 @@ namespace varion {
 namespace {
 constexpr size_t kChunk = size_t(1) << 28;  // words a message: MPI counts in int
 constexpr Index kWhole = Index(1) << 19;     // words below which halving messages does not pay (two ranks, one node)
-constexpr Index kAlign = 4096;               // a stretch begins at a multiple: no block of any kernel is divided
 constexpr Index kPiece = 1024;               // numbers summed at a time, in the fastest cache
 
 /// How many processes the launcher says that it started; 0: no launcher. Slurm's variables also stand in a batch script
@@ -32,6 +32,7 @@ int launched() {
 bool running = false, ending = false;
 int world_rank = 0, world_size = 1;
 double end_limit = 0;  // seconds
+pthread_t main_thread;
 
 void leaves(const char* how) {
   if (!running || ending || world_size == 1) return;
@@ -46,7 +47,11 @@ extern "C" int on_finalize(MPI_Comm, int, void*, void*) {
   return MPI_SUCCESS;
 }
 
-extern "C" void on_exit_called() { leaves("exit"); }
+/// MPI's own threads end a process by exit too, when the launcher has gone; only the main thread may then call MPI.
+extern "C" void on_exit_called() {
+  if (::pthread_equal(::pthread_self(), main_thread) != 0) leaves("exit");
+  else if (running && !ending) ::_exit(static_cast<int>(Exit::internal));
+}
 
 char end_line[120] = "";  // written beforehand: a handler must not format
 int end_length = 0;
@@ -83,8 +88,8 @@ void for_all(const char* label, const Space& space, Index n, const Body& body) {
 
 /// A rank's share where the ranks are no power of two.
 Stretch even_stretch(Index n, int rank, int size) {
-  const Index blocks = (n + kAlign - 1) / kAlign;
-  return {std::min(n, blocks * rank / size * kAlign), std::min(n, blocks * (rank + 1) / size * kAlign)};
+  const Index blocks = (n + kStretchAlign - 1) / kStretchAlign;
+  return {std::min(n, blocks * rank / size * kStretchAlign), std::min(n, blocks * (rank + 1) / size * kStretchAlign)};
 }
 
 size_t log2_of(int n) {
@@ -116,6 +121,7 @@ MpiSession::MpiSession() {
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "start");
   running = true;
+  main_thread = ::pthread_self();
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
   MPI_Comm_size(MPI_COMM_WORLD, &world_size);
@@ -204,7 +210,7 @@ std::vector<Stretch> Comm::halvings(Index n, int rank) const {
   std::vector<Stretch> held{{0, n}};
   for (int mask = 1; mask < size_; mask <<= 1) {
     const Stretch s = held.back();
-    const Index middle = std::min(s.end, s.begin + ((s.size() + 1) / 2 + kAlign - 1) / kAlign * kAlign);
+    const Index middle = std::min(s.end, s.begin + ((s.size() + 1) / 2 + kStretchAlign - 1) / kStretchAlign * kStretchAlign);
     held.push_back((rank & mask) == 0 ? Stretch{s.begin, middle} : Stretch{middle, s.end});
   }
   return held;
@@ -315,7 +321,7 @@ void Comm::reduce_scatter(const Exec& exec, const Vec& v, Real factor) {
   const std::vector<Stretch> held = halvings(n, rank_);
   const std::vector<Real*>* const node = node_ == nullptr ? nullptr : node_->all(v.data());
   const int within = node == nullptr ? 1 : node_->size();
-  const Place at = place(exec, v, {0, n}, within < size_ ? held[log2_of(within)].size() / 2 + kAlign : 0);
+  const Place at = place(exec, v, {0, n}, within < size_ ? held[log2_of(within)].size() / 2 + kStretchAlign : 0);
   if (node != nullptr) {
     node_->barrier();
     sum_on_node(*node, node_->rank(), held[log2_of(within)], within == size_ ? factor : 1, false);

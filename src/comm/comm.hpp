@@ -33,6 +33,9 @@ class MpiSession {
   static void abort(int code);
 };
 
+/// Stretches of vectors that ranks share out begin at a multiple of it: no block of any kernel is divided.
+inline constexpr Index kStretchAlign = 4096;
+
 /// The numbers [begin, end) of a flat vector.
 struct Stretch {
   Index begin, end;
@@ -61,7 +64,7 @@ class Comm {
   KeptVec vector(const std::string& label, Index words) const;
 
   /// Which numbers of a vector of n are this rank's: the stretches of all ranks cover it, each begins at a multiple of
-  /// 4096, so that a short vector is one rank's alone.
+  /// kStretchAlign, so that a short vector is one rank's alone.
   Stretch own(Index n) const { return stretch_of(n, rank_); }
   Stretch stretch_of(Index n, int rank) const;
   /// This rank's stretch of v = factor times the sum over ranks, added pairwise: (0 + 1) + (2 + 3) ..., so that the bits are

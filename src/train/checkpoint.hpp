@@ -6,7 +6,7 @@
 #include <string>
 
 #include "io/posterior_file.hpp"
-#include "train/network.hpp"
+#include "train/evaluator.hpp"
 #include "train/run_folder.hpp"
 #include "train/spikes.hpp"
 

@@ -1,5 +1,6 @@
 #include "train/network.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "backends/backend.hpp"
@@ -40,109 +41,6 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
     graph.output(loss);
   }
   graph.finish(train);
-}
-
-Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm)
-    : data_(data),
-      exec_(exec),
-      comm_(comm),
-      net_(layout, config, data, config.integer("eval.batch"), false),
-      plan_(net_.batch, false, 0) {}
-
-std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
-  between_passes();
-  const DeviceExamples& device = on_device_.try_emplace(&e, exec_, e).first->second;
-  const Index width = outputs_of(data_);
-  std::vector<float> out(static_cast<size_t>(e.count * width));
-  Replay replay(net_.graph, exec_);
-  replay.weights = weights;
-  const auto host_y = Kokkos::create_mirror_view(replay.value(net_.output));
-  for (Index first = 0; first < e.count; first += net_.batch) {
-    if (first / net_.batch % comm_.size() != comm_.rank()) continue;
-    const Index count = std::min(net_.batch, e.count - first);
-    plan_.in_order(exec_, first, e.count);
-    plan_.gather(exec_, device, replay.value(net_.x));
-    replay.forward();
-    Kokkos::deep_copy(exec_, host_y, replay.value(net_.output));
-    exec_.fence();  // the host reads the outputs
-    for (Index i = 0; i < count * width; ++i) out[static_cast<size_t>(first * width + i)] = host_y(i);
-  }
-  comm_.sum(out);  // each number stands on one rank and is zero on the others
-  return out;
-}
-
-Metrics Evaluator::reduce(const Examples& e, const std::vector<std::vector<float>>& passes) {
-  const auto n = static_cast<size_t>(e.count), width = static_cast<size_t>(outputs_of(data_));
-  const double share = 1 / static_cast<double>(passes.size());
-  if (data_.classes > 0) {
-    std::vector<double>& p = last_probabilities;
-    p.assign(n * width, 0.0);
-    std::vector<double> row(width);
-    for (const auto& logits : passes)
-      for (size_t i = 0; i < n; ++i) {
-        double largest = -1e300, sum = 0;
-        for (size_t k = 0; k < width; ++k)
-          largest = std::max(largest, static_cast<double>(logits[i * width + k]));
-        for (size_t k = 0; k < width; ++k)
-          sum += row[k] = std::exp(static_cast<double>(logits[i * width + k]) - largest);
-        for (size_t k = 0; k < width; ++k) p[i * width + k] += share * row[k] / sum;
-      }
-    return classification_metrics(p, e.labels, data_.classes, &reliability);
-  }
-  double squares = 0, nll = 0;
-  for (size_t i = 0; i < n; ++i) {
-    double mean = 0, density = 0, largest = -1e300;
-    std::vector<double> logs;
-    for (const auto& y : passes) {
-      const double mu = static_cast<double>(y[i * width]);
-      const double sigma = data_.noise_sigma > 0
-                               ? data_.noise_sigma
-                               : std::log1p(std::exp(static_cast<double>(y[i * width + 1]))) + 1e-6;
-      const double z = (static_cast<double>(e.targets[i]) - mu) / sigma;
-      mean += share * mu;
-      logs.push_back(-0.5 * z * z - std::log(sigma) - 0.9189385332046727);
-      largest = std::max(largest, logs.back());
-    }
-    for (const double l : logs) density += share * std::exp(l - largest);
-    nll -= largest + std::log(density);
-    squares += (mean - static_cast<double>(e.targets[i])) * (mean - static_cast<double>(e.targets[i]));
-  }
-  // In the original units of the target.
-  return {{"rmse", data_.target_scale * std::sqrt(squares / static_cast<double>(n))},
-          {"nll", nll / static_cast<double>(n) + std::log(data_.target_scale)}};
-}
-
-Metrics Evaluator::at(const Examples& e, ConstVec weights) {
-  const Region region("evaluate");
-  return reduce(e, {outputs(e, weights)});
-}
-
-/// Every rank's stretch of the weights to every rank.
-void Evaluator::complete(const Optimizer& optimizer, const Vec& weights) {
-  if (optimizer.own_size() < optimizer.size()) comm_.all_gather(exec_, weights);
-}
-
-Metrics Evaluator::at_mean(const Examples& e, const Optimizer& optimizer) {
-  if (optimizer.own_size() == optimizer.size()) return at(e, optimizer.mean());
-  const Vec weights("varion::evaluate::weights", static_cast<size_t>(optimizer.size()));
-  Kokkos::deep_copy(exec_, slice(weights, optimizer.own_begin(), optimizer.own_size()),
-                    slice(optimizer.mean(), optimizer.own_begin(), optimizer.own_size()));
-  complete(optimizer, weights);
-  return at(e, weights);
-}
-
-Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed,
-                            int samples) {
-  const Region region("evaluate");
-  const Vec weights("varion::evaluate::weights", static_cast<size_t>(optimizer.size()));
-  std::vector<std::vector<float>> passes;
-  for (int s = 0; s < (optimizer.is_variational() ? samples : 1); ++s) {
-    optimizer.sample(exec_, RandomKey::make(seed, Stream::eval_noise, 0, static_cast<std::uint64_t>(s)),
-                     weights);
-    complete(optimizer, weights);
-    passes.push_back(outputs(e, weights));
-  }
-  return reduce(e, passes);
 }
 
 Index slots_of(const Config& config, const Comm& comm) {
@@ -197,19 +95,20 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
   steps_per_epoch_ = std::max<Index>(data.train.count / batch(), 1);
   loss_ = Kokkos::View<double*, Memory>("varion::train::loss", static_cast<size_t>(slots_));
   bad_loss_ = Kokkos::View<std::int64_t, Memory>("varion::train::bad_loss");
-  gradient_memory_ = comm_.vector("varion::train::gradient", layout.size());
-  gradient_ = gradient_memory_;
+  const auto shared = [&](const char* label) {
+    memory_.push_back(comm_.vector(label, layout.size()));
+    return memory_.back().vec;
+  };
+  gradient_ = shared("varion::train::gradient");
   // The weights of a point estimate are its mean: no copy.
-  if (optimizer_->is_variational())
-    weights_memory_ = sharded_ ? comm_.vector("varion::train::weights", layout.size())
-                               : KeptVec{long_vector("varion::train::weights", layout.size()), nullptr};
-  weights_ = optimizer_->is_variational() ? weights_memory_.vec : optimizer_->mean();
-  for (size_t k = 0; apart_ && k < optimizer_->collects(); ++k) {
-    // One sample a step: its gradient is the mean of its samples.
-    const bool in_place = k == 0 && optimizer_->samples_per_step() == 1;
-    collected_.push_back(in_place ? gradient_memory_ : comm_.vector("varion::train::collected", layout.size()));
-  }
-  for (size_t k = 0; own_slots_ > 1 && k < (apart_ ? collected_.size() : 1); ++k) sums_.emplace_back(comm_);
+  weights_ = !optimizer_->is_variational() ? optimizer_->mean()
+             : sharded_                    ? shared("varion::train::weights")
+                                           : long_vector("varion::train::weights", layout.size());
+  // Where a step has one sample its gradient is the mean of its samples.
+  for (size_t k = 0; k < (apart_ ? optimizer_->collects() : 1); ++k)
+    collected_.push_back(k == 0 && (!apart_ || optimizer_->samples_per_step() == 1) ? gradient_ : shared("varion::train::collected"));
+  means_ = collected_;
+  if (own_slots_ > 1) sums_.assign(collected_.size(), SlotSum(comm_));
   replay_.weights = weights_;
   replay_.gradient = gradient_;
   replay_.train = true;
@@ -218,74 +117,6 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
     Kokkos::deep_copy(exec_, slice(optimizer_->mean(), optimizer_->own_begin(), optimizer_->own_size()),
                       slice(weights_, optimizer_->own_begin(), optimizer_->own_size()));
   optimizer_->start(exec_);
-}
-
-/// sum = the parts, one after another.
-void add_parts(const Exec& exec, Kokkos::View<const double*, Memory> parts, Kokkos::View<double, Memory> sum) {
-  const Index n = static_cast<Index>(parts.extent(0));
-  Kokkos::parallel_for(
-      "varion::train::norm", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
-        double total = 0;
-        for (Index i = 0; i < n; ++i) total += parts(i);
-        sum() = total;
-      });
-}
-
-constexpr Index kSquareChunk = 4096;  // what ranks share out is a multiple of it
-
-/// parts[chunk] = the sum of squares of a chunk's numbers, for the chunks of [begin, end). On a host.
-void square_chunks_host(const Real* x, Index begin, Index end, double* parts) {
-  using Host = Kokkos::DefaultHostExecutionSpace;
-  Kokkos::parallel_for(
-      "varion::train::squares",
-      Kokkos::RangePolicy<Host, Kokkos::IndexType<Index>>(begin / kSquareChunk, (end + kSquareChunk - 1) / kSquareChunk), [=](const Index chunk) {
-        constexpr int lanes = 16;
-        const Index hi = std::min(end, (chunk + 1) * kSquareChunk);
-        double part[lanes] = {};
-        Index i = chunk * kSquareChunk;
-        for (; i + lanes <= hi; i += lanes)
-          for (int k = 0; k < lanes; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
-        for (int k = 0; i < hi; ++i, ++k) part[k] += double(x[i]) * double(x[i]);
-        double sum = 0;
-        for (const double p : part) sum += p;
-        parts[chunk] = sum;
-      });
-}
-
-/// The same, a team a chunk.
-void square_chunks(const Exec& exec, ConstVec v, Index begin, Index end, Kokkos::View<double*, Memory> parts) {
-  const Index first = begin / kSquareChunk;
-  Kokkos::parallel_for(
-      "varion::train::squares", Team(exec, static_cast<int>((end + kSquareChunk - 1) / kSquareChunk - first), 128),
-      KOKKOS_LAMBDA(const Member& team) {
-        const Index chunk = first + team.league_rank(), lo = chunk * kSquareChunk;
-        const Index hi = lo + kSquareChunk < end ? lo + kSquareChunk : end;
-        double sum = 0;
-        Kokkos::parallel_reduce(
-            Kokkos::TeamThreadRange(team, hi - lo), [&](const Index i, double& s) { s += double(v(lo + i)) * double(v(lo + i)); }, sum);
-        Kokkos::single(Kokkos::PerTeam(team), [&] { parts(chunk) = sum; });
-      });
-}
-
-void SquareSum::take(const Exec& exec, ConstVec v, Index begin, Index end) {
-  const auto chunks = static_cast<size_t>((static_cast<Index>(v.extent(0)) + kSquareChunk - 1) / kSquareChunk);
-  if (parts_.extent(0) != chunks) parts_ = Kokkos::View<double*, Memory>("varion::train::square_parts", chunks);
-  else if (begin > 0 || end < static_cast<Index>(v.extent(0))) Kokkos::deep_copy(exec, parts_, 0.0);
-  if (end > begin) {
-    if (kHostExec) square_chunks_host(v.data(), begin, end, parts_.data());
-    else square_chunks(exec, v, begin, end, parts_);
-  }
-  add_parts(exec, parts_, value_);
-}
-
-double SquareSum::over_ranks(const Exec& exec, const Comm& comm) const {
-  std::vector<double> parts(parts_.extent(0));
-  Kokkos::deep_copy(exec, Kokkos::View<double*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(parts.data(), parts.size()), parts_);
-  exec.fence();  // read here
-  comm.sum(parts);
-  double sum = 0;
-  for (const double p : parts) sum += p;
-  return sum;
 }
 
 /// g *= limit / |g| where |g| is larger. 8 bytes per element.
@@ -361,20 +192,18 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
   }
 }
 
-/// The means over all slots of what this rank's have added to the sums, or of `last` where there is one slot a rank. Where the
-/// posterior is sharded, only the own stretch of them. They stand in the vectors that hold the sums.
-std::vector<Vec> Trainer::mean_over_slots(const std::vector<Vec>& last) {
+/// The means over all slots of what this rank's have added to the sums, or has been collected where there is one slot a rank.
+/// Where the posterior is sharded, only the own stretch of them. They stand in the vectors that hold the sums.
+const std::vector<Vec>& Trainer::mean_over_slots() {
   const Region region("reduce");
-  std::vector<Vec> means;
-  for (size_t k = 0; k < last.size(); ++k) {
-    const Vec sum = own_slots_ > 1 ? sums_[k].take(exec_) : last[k];
+  for (size_t k = 0; slots_ > 1 && k < means_.size(); ++k) {
+    if (own_slots_ > 1) means_[k] = sums_[k].take(exec_);
     const Real share = 1 / static_cast<Real>(slots_);
-    if (fast_) comm_.sum(exec_, sum, share);
-    else if (sharded_) comm_.reduce_scatter(exec_, sum, share);
-    else comm_.tree_sum(exec_, sum, share);
-    means.push_back(sum);
+    if (fast_) comm_.sum(exec_, means_[k], share);
+    else if (sharded_) comm_.reduce_scatter(exec_, means_[k], share);
+    else comm_.tree_sum(exec_, means_[k], share);
   }
-  return means;
+  return means_;
 }
 
 /// Weights of which this rank has written its stretch: all of them.
@@ -382,14 +211,14 @@ void Trainer::complete(const Vec& weights) {
   if (sharded_) comm_.all_gather(exec_, weights);
 }
 
-/// mean_gradient_ = the mean over all slots at the weights in place.
+/// means_[0] = the mean over all slots at the weights in place.
 void Trainer::mean_pass(std::uint64_t step, std::uint64_t first, int sample) {
   for (Index slot = first_slot_; slot < first_slot_ + own_slots_; ++slot) {
     slot_pass(step, first, slot, sample);
     if (own_slots_ > 1) sums_[0].add(exec_, gradient_);
   }
   inject::process("reduce", step);
-  mean_gradient_ = slots_ > 1 ? mean_over_slots({gradient_})[0] : gradient_;
+  mean_over_slots();
 }
 
 /// What the optimizer has collected besides the gradient is finite exactly where the sum of its squares is.
@@ -401,21 +230,18 @@ void Trainer::measure_collected() {
 /// The step where every slot has weight samples of its own.
 void Trainer::slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge) {
   const int samples = optimizer_->samples_per_step();
-  const std::vector<Vec> collected(collected_.begin(), collected_.end());
-  optimizer_->collect_in(collected);
+  optimizer_->collect_in(collected_);
   for (Index slot = first_slot_; slot < first_slot_ + own_slots_; ++slot) {
     for (int s = 0; s < samples; ++s) {
       if (s > 0 || slot > first_slot_ || perturbed_ != step) optimizer_->perturb(exec_, noise(step, s, slot), weights_);
       slot_pass(step, first, slot, s);
       optimizer_->collect(exec_, s, noise(step, s, slot), weights_, gradient_);
     }
-    for (size_t k = 0; own_slots_ > 1 && k < collected.size(); ++k) sums_[k].add(exec_, collected[k]);
+    for (size_t k = 0; own_slots_ > 1 && k < collected_.size(); ++k) sums_[k].add(exec_, collected_[k]);
   }
   inject::process("reduce", step);
-  const std::vector<Vec> means = mean_over_slots(collected);
-  mean_gradient_ = means[0];
-  optimizer_->collect_in(means);
-  if (want_norm || judge) squares_.take(exec_, mean_gradient_, 0, optimizer_->size());
+  optimizer_->collect_in(mean_over_slots());
+  if (want_norm || judge) squares_.take(exec_, means_[0], 0, optimizer_->size());
   if (judge) {
     measure_collected();
     if (!judge()) return;
@@ -440,11 +266,11 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
     const bool last = s + 1 == samples;
     if (last && (want_norm || judge) && clip_ > 0 && slots_ == 1) squares_ = clipped_;  // before it was clipped
     else if (last && (want_norm || judge))
-      squares_.take(exec_, mean_gradient_, optimizer_->own_begin(), optimizer_->own_begin() + optimizer_->own_size());
+      squares_.take(exec_, means_[0], optimizer_->own_begin(), optimizer_->own_begin() + optimizer_->own_size());
     if (!last || judge) {
-      optimizer_->collect(exec_, s, noise(step, s), weights_, mean_gradient_);
+      optimizer_->collect(exec_, s, noise(step, s), weights_, means_[0]);
     } else {
-      optimizer_->finish(exec_, s, noise(step, s), mean_gradient_, step - skipped_, lr, noise(step + 1, 0), weights_);
+      optimizer_->finish(exec_, s, noise(step, s), means_[0], step - skipped_, lr, noise(step + 1, 0), weights_);
       complete(weights_);
       perturbed_ = step + 1;
     }

@@ -1,18 +1,18 @@
-// A configured network on a data set: its graphs, its device data, its predictions.
+// A configured network on a data set, and the training step.
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
+#include <vector>
 
 #include "backends/capture.hpp"
 #include "comm/comm.hpp"
 #include "data/dataset.hpp"
 #include "models/model.hpp"
 #include "optim/optimizer.hpp"
-#include "posterior/metrics.hpp"
 #include "train/batch.hpp"
 #include "train/slot_sum.hpp"
+#include "train/square_sum.hpp"
 
 namespace varion {
 
@@ -29,48 +29,6 @@ Shape batched(Index n, const Shape& example);
 
 /// Outputs a model needs: classes, or mean (and raw sigma where the noise is not known).
 Index outputs_of(const DataSet& data);
-
-/// Evaluates weights on a set of examples, batch by batch, padding the last batch. Ranks share the batches; every rank
-/// gets all results.
-class Evaluator {
- public:
-  Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm = {});
-  /// Metrics at one weight vector, or at the optimizer's mean.
-  Metrics at(const Examples& e, ConstVec weights);
-  Metrics at_mean(const Examples& e, const Optimizer& optimizer);
-  /// Metrics of the average over `samples` posterior draws (probabilities, not logits, are averaged).
-  /// One draw serves the whole set.
-  Metrics averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed, int samples);
-  std::function<void()> between_passes = [] {};  // called before every pass; may throw to stop
-  std::vector<ReliabilityBin> reliability;  // of the last classification
-  std::vector<double> last_probabilities;   // [n, classes]
-
- private:
-  std::vector<float> outputs(const Examples& e, ConstVec weights);
-  void complete(const Optimizer& optimizer, const Vec& weights);
-  std::map<const Examples*, DeviceExamples> on_device_;
-  Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
-  const DataSet& data_;
-  Exec exec_;
-  Comm comm_;
-  BatchGraph net_;
-  BatchPlan plan_;
-};
-
-/// A vector's sum of squares, on the device, added in an order that depends on nothing but its length.
-class SquareSum {
- public:
-  /// Of the numbers [begin, end) of v, of which begin is a multiple of 4096; the rest counts as zeros. 4 bytes read per number.
-  void take(const Exec& exec, ConstVec v, Index begin, Index end);
-  /// The last one taken; 0 before the first.
-  Kokkos::View<const double, Memory> value() const { return value_; }
-  /// The sum over ranks that each took another stretch.
-  double over_ranks(const Exec& exec, const Comm& comm) const;
-
- private:
-  Kokkos::View<double*, Memory> parts_;
-  Kokkos::View<double, Memory> value_{"varion::train::squares"};
-};
 
 /// What the host learns of the steps since it last asked.
 struct StepNews {
@@ -114,7 +72,7 @@ class Trainer {
     return {RandomKey::make(seed_, Stream::train_noise, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot)), {}};
   }
   /// Of the last step's last sample, the mean over slots.
-  Vec gradient() const { return mean_gradient_; }
+  Vec gradient() const { return means_[0]; }
   Index arena_words() const { return net_.graph.arena_words(); }
   /// Whether passes are launched as one recorded piece: not before the second.
   bool is_recorded() const { return recorded_.ready(); }
@@ -127,7 +85,7 @@ class Trainer {
   void measure_collected();
   void mean_pass(std::uint64_t step, std::uint64_t first, int sample);
   void slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge);
-  std::vector<Vec> mean_over_slots(const std::vector<Vec>& last);
+  const std::vector<Vec>& mean_over_slots();
   void complete(const Vec& weights);
   void pass();
   void queue_pass();
@@ -147,9 +105,9 @@ class Trainer {
   backend::Capture recorded_;  // of a pass
   bool records_;               // passes are to be recorded
   std::uint64_t passes_ = 0;
-  KeptVec weights_memory_, gradient_memory_;
-  std::vector<KeptVec> collected_;
-  Vec weights_, gradient_, mean_gradient_;
+  std::vector<KeptVec> memory_;  // of what ranks of a node share
+  Vec weights_, gradient_;
+  std::vector<Vec> collected_, means_;  // of a slot, to be averaged over slots; the averages
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
   std::uint64_t skipped_ = 0;
   double clip_;

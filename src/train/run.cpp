@@ -18,7 +18,9 @@
 #include "io/commit_file.hpp"
 #include "io/folder_lock.hpp"
 #include "optim/schedule.hpp"
+#include "train/evaluator.hpp"
 #include "train/job_time.hpp"
+#include "train/nonfinite.hpp"
 #include "train/ranks.hpp"
 #include "train/resume.hpp"
 #include "train/saver.hpp"
@@ -44,53 +46,6 @@ double seconds_since(Clock::time_point t) {
 void install_signal_handlers() {
   for (const int s : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT}) std::signal(s, on_signal);
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit becomes an error that we report
-}
-
-std::string run_directory(const Config& config) {
-  const std::string name = config.text("run.name");
-  require(!name.empty() && name.size() < 200 && name[0] != '.', Exit::config, "run.name = '", name,
-          "' must be 1 to 199 characters and not start with a dot");
-  for (const char c : name)
-    require(std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-',
-            Exit::config, "run.name = '", name, "': use letters, digits, '.', '_' and '-' only");
-  std::string dir = config.text("run.dir");
-  if (const size_t at = dir.find("{name}"); at != std::string::npos) dir.replace(at, 6, name);
-  return dir;
-}
-
-Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const DataSet& data,
-                      const Config& config) {
-  Metrics out;
-  const auto seed = static_cast<std::uint64_t>(config.integer("run.seed"));
-  const int samples = static_cast<int>(config.integer("eval.samples"));
-  for (const auto& [k, v] : evaluator.at_mean(data.test, optimizer)) out["mean/" + k] = v;
-  const auto confidence = [&] {  // largest probability of every example
-    std::vector<double> c;
-    const auto& p = evaluator.last_probabilities;
-    const auto w = static_cast<size_t>(data.classes);
-    for (size_t i = 0; i < p.size(); i += w)
-      c.push_back(*std::max_element(p.begin() + static_cast<long>(i), p.begin() + static_cast<long>(i + w)));
-    return c;
-  };
-  const bool shifted = data.classes > 0 && data.shifted.count > 0;
-  const auto ood = [&](const std::string& key, const auto& evaluate) {
-    // In-domain is the positive class, the score is the largest probability (paper, section 5).
-    std::vector<double> score = confidence();
-    std::vector<char> inside(score.size(), 1);
-    evaluate();
-    for (const double c : confidence()) score.push_back(c);
-    inside.resize(score.size(), 0);
-    out[key] = auroc(score, inside);
-  };
-  if (shifted) ood("mean/ood_auroc", [&] { evaluator.at_mean(data.shifted, optimizer); });
-  if (data.validation.count > 0)
-    for (const auto& [k, v] : evaluator.averaged(data.validation, optimizer, seed + 2, samples)) out["val/" + k] = v;
-  for (const auto& [k, v] : evaluator.averaged(data.test, optimizer, seed, samples)) out["test/" + k] = v;
-  const auto diagram = evaluator.reliability;
-  if (shifted)
-    ood("test/ood_auroc", [&] { evaluator.averaged(data.shifted, optimizer, seed + 1, samples); });
-  evaluator.reliability = diagram;
-  return out;
 }
 
 namespace {
@@ -286,13 +241,11 @@ class Run {
     const Clock::time_point begin = saved_ = Clock::now();
     at_.state_hash = agreed_hash();
     inject::process("save", at_.step);
-    io::PosteriorFile f = gathered();
-    if (!comm_.is_first()) return;
-    saver_.wait();
-    if (f.tensors.empty()) f = file();
+    std::optional<io::PosteriorFile> f = next_file();
+    if (!f) return;
     char name[40];
     std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
-    saver_.start([this, begin, name = std::string(name), f = std::move(f), records = folder_.records()]() mutable {
+    saver_.start([this, begin, name = std::string(name), f = std::move(*f), records = folder_.records()]() mutable {
       if (config_.flag("train.stop_on_nonfinite")) require_finite(f);
       folder_.sync();  // the checkpoint names these records: they reach the disk first
       inject::process("write", static_cast<std::uint64_t>(f.step));
@@ -307,18 +260,22 @@ class Run {
     ++saves_;
   }
 
-  /// What goes into a file where that takes all ranks, else nothing.
-  io::PosteriorFile gathered() { return optimizer_.own_size() < optimizer_.size() ? file() : io::PosteriorFile(); }
+  /// What goes into a file, on the first rank, after the save before; nothing on the others. Collective where ranks keep a
+  /// part of the posterior each.
+  std::optional<io::PosteriorFile> next_file() {
+    if (!comm_.is_first() && optimizer_.own_size() == optimizer_.size()) return {};
+    saver_.wait();
+    io::PosteriorFile f = file();
+    return comm_.is_first() ? std::optional(std::move(f)) : std::nullopt;
+  }
 
   /// best.h5 or final.h5.
   void save_posterior(const std::string& name) {
-    io::PosteriorFile f = gathered();
-    if (!comm_.is_first()) return;
-    saver_.wait();
-    if (f.tensors.empty()) f = file();
-    f.root["kind"] = "posterior";
-    f.layers = layer_table(f);
-    io::save_posterior(folder_.dir(), name, f);
+    std::optional<io::PosteriorFile> f = next_file();
+    if (!f) return;
+    f->root["kind"] = "posterior";
+    f->layers = layer_table(*f);
+    io::save_posterior(folder_.dir(), name, *f);
   }
 
   /// Whether what is left of the time is needed to save: three times what that has taken so far, and a step.
@@ -347,16 +304,6 @@ class Run {
     return own;
   }
 
-  /// The last word before a file: what was read of the steps cannot have missed a number. Errors (10).
-  static void require_finite(const io::PosteriorFile& f) {
-    const auto look = [&](const std::string& name, const std::vector<float>& values) {
-      const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
-      require(bad == values.end(), Exit::diverged, "step ", f.step, ": ", name, "[", bad - values.begin(), "] is not finite; nothing was saved");
-    };
-    look("mean", f.mean);
-    for (const auto& [name, flat] : f.states) look(name, flat);
-  }
-
   /// Whether the step is to be updated; asked where there is a spike policy. On all ranks alike.
   bool judge() {
     const StepNews news = trainer_.news();
@@ -367,9 +314,9 @@ class Run {
     std::string cause = std::isfinite(news.curvature_norm) ? rule_.judge(news.loss, norm_, at_.spikes) : "the curvature estimate is not finite";
     if (cause.empty()) return true;
     if (!std::isfinite(loss_) || !std::isfinite(norm_) || !std::isfinite(news.curvature_norm)) {
-      const std::string broken = first_nonfinite(optimizer_.state());
+      const std::string broken = first_nonfinite(optimizer_.state(), optimizer_, layout_, comm_);
       require(broken.empty() || policy_ != SpikePolicy::skip, Exit::diverged, "step ", at_.step, ": ", cause, broken, ": skipping does not mend it");
-      cause += broken.empty() ? first_nonfinite(gradients()) : broken;
+      cause += broken.empty() ? first_nonfinite(gradients(), optimizer_, layout_, comm_) : broken;
     }
     remember(at_.step, cause);
     if (!rolls_back_) skip(cause);
@@ -398,7 +345,7 @@ class Run {
   /// An update has left a state that is none. Errors (10): there is no checkpoint to go back to by policy.
   void bad_state(const StepNews& news) {
     const auto bad = static_cast<std::uint64_t>(news.report.first_bad);
-    const std::string cause = text(news.report.nonfinite, " non-finite entries in the optimizer's state", first_nonfinite(optimizer_.state()));
+    const std::string cause = text(news.report.nonfinite, " non-finite entries in the optimizer's state", first_nonfinite(optimizer_.state(), optimizer_, layout_, comm_));
     if (policy_ == SpikePolicy::rollback) return remember(bad, cause);
     const std::string message = text("step ", bad, ": ", cause);
     folder_.say(message);
@@ -439,34 +386,12 @@ class Run {
     ++unread_;
   }
 
-  /// ", the first in ..." by vector and tensor of the first rank that has one, or nothing. Collective.
-  std::string first_nonfinite(const std::vector<StateVector>& vectors) const {
-    const std::vector<std::string> all = comm_.gather(own_nonfinite(vectors));
-    const auto has = [](const std::string& s) { return !s.empty(); };
-    const auto first = std::find_if(all.begin(), all.end(), has);
-    if (first == all.end()) return "";
-    const bool alike = optimizer_.own_size() < optimizer_.size() || std::all_of(all.begin(), all.end(), has);
-    return *first + (alike ? "" : text(" on rank ", first - all.begin()));
-  }
-
   /// What a step's update is made of, this rank's stretch.
   std::vector<StateVector> gradients() {
     const auto own = [&](const Vec& v) { return slice(v, optimizer_.own_begin(), optimizer_.own_size()); };
     std::vector<StateVector> all{{"gradient", own(trainer_.gradient())}};
     if (const std::vector<Vec> collected = optimizer_.collected(); collected.size() > 1) all.push_back({"curvature", own(collected[1])});
     return all;
-  }
-
-  std::string own_nonfinite(const std::vector<StateVector>& vectors) const {
-    for (const StateVector& s : vectors) {
-      const std::vector<float> values = to_host(s.data);
-      const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
-      if (bad == values.end()) continue;
-      const Index at = optimizer_.own_begin() + (bad - values.begin());
-      for (const Parameter& p : layout_.parameters())
-        if (at >= p.offset && at < p.offset + p.size()) return text(", the first in ", s.name, " of ", p.name, "[", at - p.offset, "]");
-    }
-    return "";
   }
 
   /// Waits for the steps queued and learns how they went: once a logging interval, and before anything is written.
@@ -490,7 +415,7 @@ class Run {
         bad = static_cast<std::uint64_t>(news.report.first_bad);
       const std::string message = text("step ", bad, ": loss ", loss_, bad < at_.step ? text(" at step ", at_.step) : "",
                                        ", ", news.report.nonfinite, " non-finite entries in the optimizer's state",
-                                       first_nonfinite(optimizer_.state()));
+                                       first_nonfinite(optimizer_.state(), optimizer_, layout_, comm_));
       folder_.say(message);
       fail(Exit::diverged, message, "; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : "");
     }

@@ -20,13 +20,6 @@ struct RunOutcome {
 /// early is an outcome.
 RunOutcome train_run(Config config, bool quiet, const Comm& comm = {});
 
-/// The directory with {name} replaced. Errors (78): a name outside [A-Za-z0-9._-].
-std::string run_directory(const Config& config);
-
-/// All final metrics: at the mean, averaged, and out of distribution.
-Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const DataSet& data,
-                      const Config& config);
-
 /// Set by signal handlers: stop at the next step boundary with a checkpoint.
 void install_signal_handlers();
 

@@ -1,6 +1,7 @@
 #include "train/run_folder.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <sstream>
 
@@ -108,6 +109,18 @@ std::vector<double> RunFolder::column(const std::string& key, const std::vector<
     if (all) out.push_back(row[key].get<double>());
   }
   return out;
+}
+
+std::string run_directory(const Config& config) {
+  const std::string name = config.text("run.name");
+  require(!name.empty() && name.size() < 200 && name[0] != '.', Exit::config, "run.name = '", name,
+          "' must be 1 to 199 characters and not start with a dot");
+  for (const char c : name)
+    require(std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-',
+            Exit::config, "run.name = '", name, "': use letters, digits, '.', '_' and '-' only");
+  std::string dir = config.text("run.dir");
+  if (const size_t at = dir.find("{name}"); at != std::string::npos) dir.replace(at, 6, name);
+  return dir;
 }
 
 }  // namespace varion

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/options.hpp"
 #include "io/folder_lock.hpp"
 #include "posterior/metrics.hpp"
 
@@ -55,5 +56,8 @@ class RunFolder {
   bool quiet_, writes_;
   std::unique_ptr<io::FolderLock> lock_;  // one writer
 };
+
+/// The directory with {name} replaced. Errors (78): a name outside [A-Za-z0-9._-].
+std::string run_directory(const Config& config);
 
 }  // namespace varion

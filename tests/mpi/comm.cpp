@@ -74,7 +74,7 @@ TEST_CASE("stretches of all ranks cover a vector") {
       std::vector<int> seen(static_cast<size_t>(n));
       for (int r = 0; r < ranks; ++r) {
         const Stretch s = some.stretch_of(n, r);
-        CHECK((s.begin % 4096 == 0 || s.begin == n));
+        CHECK((s.begin % kStretchAlign == 0 || s.begin == n));
         for (Index i = s.begin; i < s.end; ++i) ++seen[static_cast<size_t>(i)];
       }
       CHECK(*std::min_element(seen.begin(), seen.end()) == 1);

@@ -18,7 +18,7 @@ inline Vec poisoned(Index n) {
   Kokkos::deep_copy(v, std::nanf(""));
   return v;
 }
-inline std::vector<double> host(const Vec& v) {
+inline std::vector<double> host(const ConstVec& v) {
   const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
   return {h.data(), h.data() + h.extent(0)};
 }

@@ -1,0 +1,43 @@
+// What weights and posteriors are worth on a set of examples.
+#pragma once
+
+#include <functional>
+#include <map>
+
+#include "posterior/metrics.hpp"
+#include "train/network.hpp"
+
+namespace varion {
+
+/// Evaluates weights on a set of examples, batch by batch, padding the last batch. Ranks share the batches; every rank
+/// gets all results.
+class Evaluator {
+ public:
+  Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm = {});
+  /// Metrics at one weight vector, or at the optimizer's mean.
+  Metrics at(const Examples& e, ConstVec weights);
+  Metrics at_mean(const Examples& e, const Optimizer& optimizer);
+  /// Metrics of the average over `samples` posterior draws (probabilities, not logits, are averaged).
+  /// One draw serves the whole set.
+  Metrics averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed, int samples);
+  std::function<void()> between_passes = [] {};  // called before every pass; may throw to stop
+  std::vector<ReliabilityBin> reliability;  // of the last classification
+  std::vector<double> last_probabilities;   // [n, classes]
+
+ private:
+  std::vector<float> outputs(const Examples& e, ConstVec weights);
+  void complete(const Optimizer& optimizer, const Vec& weights);
+  std::map<const Examples*, DeviceExamples> on_device_;
+  Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
+  const DataSet& data_;
+  Exec exec_;
+  Comm comm_;
+  BatchGraph net_;
+  BatchPlan plan_;
+};
+
+/// All final metrics: at the mean, averaged, and out of distribution.
+Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const DataSet& data,
+                      const Config& config);
+
+}  // namespace varion

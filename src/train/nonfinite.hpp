@@ -1,0 +1,20 @@
+// Numbers that are none: which is the first.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "comm/comm.hpp"
+#include "io/posterior_file.hpp"
+#include "optim/optimizer.hpp"
+
+namespace varion {
+
+/// ", the first in VECTOR of TENSOR[INDEX]", of the first rank that has one, or nothing. The vectors are own stretches, as
+/// Optimizer::state gives them. Copies them to the host. Collective.
+std::string first_nonfinite(const std::vector<StateVector>& vectors, const Optimizer& optimizer, const Layout& layout, const Comm& comm);
+
+/// The last word before a file: what was read of the steps cannot have missed a number. Errors (10).
+void require_finite(const io::PosteriorFile& file);
+
+}  // namespace varion
