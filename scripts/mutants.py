@@ -2,15 +2,16 @@
 """E8, K7: mutants of the program, each of which the tests must turn red: a saved field that is not saved or not taken back, an
 fsync that is missing, an error that is not looked at, a sum that goes by threads. Every mutant is one edit of one file that must match exactly once; the file
 is compiled aside (nothing in the tree changes), programs are linked with it, and tests run until one fails.
-  scripts/mutants.py [BUILD FOLDER, default build/openmp] [NAME ...]      ends with 1 where a mutant survives"""
+  scripts/mutants.py [BUILD FOLDER, default build/openmp] [NAME ...]      ends with 1 where a mutant survives
+  scripts/mutants.py --check      only whether every edit still fits"""
 import os, re, shlex, shutil, subprocess, sys
 
 root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 build = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else f"{root}/build/openmp"
 wanted = sys.argv[2:]
 work = f"{root}/build/mutants"
-CHECKPOINT, FILE, COMMIT, RUN, RESUME = ("src/train/checkpoint.cpp", "io/posterior_file.cpp", "io/commit_file.cpp", "src/train/run.cpp",
-                                        "src/train/resume.cpp")
+CHECKPOINT, FILE, DECODE, COMMIT, RUN, RESUME = ("src/train/checkpoint.cpp", "io/posterior_file.cpp", "io/posterior_decode.cpp",
+                                                "io/commit_file.cpp", "src/train/run.cpp", "src/train/resume.cpp")
 COPY = "    Kokkos::deep_copy(s.data, Kokkos::View<const float*"
 
 
@@ -32,28 +33,29 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
     "other data are taken": (CHECKPOINT, "digest != f.data.end() && digest->second == std::to_string(data.digest)", "true", ["foreign.py"]),
     "slots are not the checkpoint's": (RESUME, 'before.has("parallel.slots") ? before.text("parallel.slots") : "1"', '"1"', ["ranks.py"]),
     # E8: not saved
-    "hess is not saved": (CHECKPOINT, "      f.states.emplace_back(s.name, to_host(s.data));",
-                          '      if (s.name != "hess") f.states.emplace_back(s.name, to_host(s.data));', ["restart"]),
+    "hess is not saved": (CHECKPOINT, "      f.states.emplace_back(s.name, whole(",
+                          '      if (s.name != "hess") f.states.emplace_back(s.name, whole(', ["restart"]),
     "the configuration is not saved": (CHECKPOINT, '{"config_ini", config.ini(false)}', '{"config_ini", ""}', ["restart"]),
     "the data's digest is not saved": (CHECKPOINT, '{"digest", std::to_string(data.digest)}', '{"digest", ""}', ["restart"]),
     "history is not saved": (RUN, "for (const std::string& k : keys) f.history[k] = folder_.column(k, keys);", "(void)keys;", ["files.py"]),
     "the optimizer's numbers are not saved": (CHECKPOINT, "for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;", "", ["restart"]),
     # Damage
-    "the trailer is not compared": (FILE, "bytes.compare(payload, kTrailer, trailer(bytes.data(), payload)) == 0", "true", ["test_restart damage"]),
-    "values are not checked": (FILE, "require(std::isfinite(out[i]),", "require(true,", ["restart"]),
+    "the trailer is not compared": ("io/segments.cpp", "reached != t.payload || trailer_of(segments) != end", "reached != t.payload", ["restart"]),
+    "values are not checked": (DECODE, "require(std::isfinite(out[i]),", "require(true,", ["restart"]),
     "the oldest checkpoint is taken": (FILE, "if (p.step > best_step) {", "if (best_step < 0) {", ["files.py"]),
     # K7
-    "no fsync of a file": (COMMIT, 'if (::fsync(fd.get()) != 0) give_up(Exit::io, "sync", errno);', "", ["crash_states.py"]),
+    "no fsync of a file": (COMMIT, 'if (::fsync(fd_) != 0) give_up(Exit::io, "sync", errno);', "", ["crash_states.py"]),
     "no fsync of a folder": (COMMIT, "folder.get() >= 0 && ::fsync(folder.get()) == 0", "folder.get() >= 0", ["crash_states.py"]),
     "no fsync of the records": (RUN, "folder_.sync();", "", ["crash_states.py"]),
-    "a close is not checked": (COMMIT, 'if (!fd.close()) give_up(Exit::io, "close", errno);', "fd.close();", ["crash_states.py"]),
-    "no rename": (COMMIT, "::rename(part.c_str(), path.c_str()) != 0", "false", ["restart"]),
+    "a close is not checked": (COMMIT, 'if (::close(std::exchange(fd_, -1)) != 0) give_up(Exit::io, "close", errno);', "::close(std::exchange(fd_, -1));", ["crash_states.py"]),
+    "no rename": (COMMIT, "::rename(part_.c_str(), (dir_ + \"/\" + name_).c_str()) != 0", "false", ["restart"]),
     "the last checkpoint goes before the new one comes": (RUN, "      io::save_posterior(folder_.checkpoints(), name, f);\n",
         "      io::prune_checkpoints(folder_.checkpoints(), 0);\n      io::save_posterior(folder_.checkpoints(), name, f);\n", ["crash_states.py"]),
     # Others
-    "the gradient's norm goes by threads": ("src/train/network.cpp", "  if (!kHostExec) {  // the cut", "  if (true) {  // the cut", ["grid.py"]),
+    "the gradient's norm goes by threads": ("src/train/square_sum.cpp", "        for (const double p : part) sum += p;",
+        "        const bool back = Host().concurrency() > 1;\n        for (int k = 0; k < lanes; ++k) sum += part[back ? lanes - 1 - k : k];", ["grid.py"]),
     "another network is taken": (RESUME, 'section == "model" || ', "", ["test_restart keys"]),
-    "numbers lie in other files": (FILE, "H5Pget_external_count(how) == 0 && ", "", ["foreign.py"]),
+    "numbers lie in other files": (DECODE, "H5Pget_external_count(how) == 0 && ", "", ["foreign.py"]),
     "a failed read is damage": ("io/byte_reader.cpp", "require(error != Z_ERRNO, Exit::io,", "require(true, Exit::io,", ["rank_io.py"]),
     "tables read numbers in the system's language": ("io/table.cpp", "const auto r = std::from_chars(first, content.data() + stop, v);",
         "struct { std::errc ec{}; char* ptr; } r; v = std::strtod(std::string(first, content.data() + stop).c_str(), &r.ptr); "
@@ -62,6 +64,11 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
     "a slow disk is not told of": (RUN, "took > 1)", "took > 1e9)", ["permissions.py"]),
     "time is read off the wall": (RUN, "using Clock = std::chrono::steady_clock;", "using Clock = std::chrono::system_clock;", ["clocks.py"]),
 }
+if sys.argv[1:] == ["--check"]:
+    counts = {name: open(f"{root}/{source}").read().count(old) for name, (source, old, new, tests) in MUTANTS.items()}
+    unfit = [f"{name}: what it replaces stands {n} times in {MUTANTS[name][0]}: renew the mutant" for name, n in counts.items() if n != 1]
+    print("\n".join(unfit) or f"mutants: {len(counts)} fit")
+    sys.exit(1 if unfit else 0)
 PLACES = {"ranks.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
 
 
