@@ -7,16 +7,18 @@
 #include <ctime>
 
 #include "core/error.hpp"
+#include "train/quantiles.hpp"
 
 namespace varion {
 
-std::vector<float> to_host(const Vec& v) {
-  const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
-  return {host.data(), host.data() + host.extent(0)};
+std::vector<float> to_host(const Vec& v, std::vector<float> into) {
+  into.resize(v.extent(0));
+  Kokkos::deep_copy(Kokkos::View<float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(into.data(), into.size()), v);
+  return into;
 }
 
-std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere) {
-  if (optimizer.own_size() == optimizer.size()) return to_host(v);
+std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere, std::vector<float> into) {
+  if (optimizer.own_size() == optimizer.size()) return to_host(v, std::move(into));
   return comm.join(to_host(v), optimizer.size(), everywhere);
 }
 
@@ -54,7 +56,7 @@ std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& 
     out["numel"].push_back(static_cast<double>(t.size));
     out["mean_abs"].push_back(size / static_cast<double>(t.size));
     if (hess == nullptr) continue;
-    const auto q = quantiles({hess->begin() + t.offset, hess->begin() + t.offset + t.size});
+    const auto q = quantiles(hess->data() + t.offset, static_cast<size_t>(t.size));
     const double decay = f.optim.at(t.shape.size() >= 2 ? "weight_decay" : "weight_decay_1d");
     out["hess_p05"].push_back(q[0]);
     out["hess_median"].push_back(q[1]);
@@ -64,19 +66,8 @@ std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& 
   return out;
 }
 
-std::array<double, 3> quantiles(std::vector<float> v) {
-  std::array<double, 3> out{};
-  const double share[3] = {0.05, 0.5, 0.95};
-  for (size_t k = 0; k < 3; ++k) {
-    const auto at = v.begin() + static_cast<long>(share[k] * static_cast<double>(v.size() - 1));
-    std::nth_element(v.begin(), at, v.end());
-    out[k] = static_cast<double>(*at);
-  }
-  return out;
-}
-
 io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config, const DataSet& data,
-                          const RunPosition& at, const std::string& env_json, const Comm& comm, bool everywhere) {
+                          const RunPosition& at, const std::string& env_json, const Comm& comm, bool everywhere, io::PosteriorFile old) {
   io::PosteriorFile f;
   for (const Parameter& p : layout.parameters()) {
     io::TensorInfo t;
@@ -87,10 +78,12 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
     f.tensors.push_back(t);
   }
   for (const StateVector& s : optimizer.state()) {
+    const size_t k = f.states.size();
     if (s.name == "mean")
-      f.mean = whole(s.data, optimizer, comm, everywhere);
+      f.mean = whole(s.data, optimizer, comm, everywhere, std::move(old.mean));
     else
-      f.states.emplace_back(s.name, whole(s.data, optimizer, comm, everywhere));
+      f.states.emplace_back(s.name, whole(s.data, optimizer, comm, everywhere,
+                                          k < old.states.size() ? std::move(old.states[k].second) : std::vector<float>()));
   }
   f.optimizer = optimizer.name();
   for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;

@@ -1,7 +1,6 @@
 // Between a run and its posterior files.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string>
 
@@ -24,9 +23,10 @@ struct RunPosition {
 };
 
 /// Everything but `history` and `layers`. Copies the state to the host and waits for that. Where the posterior is sharded:
-/// collective, with vectors on the first rank, or everywhere.
+/// collective, with vectors on the first rank, or everywhere. Takes the memory of `old`, a file of the same run: new pages would
+/// cost more than the copy.
 io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config, const DataSet& data,
-                          const RunPosition& at, const std::string& env_json, const Comm& comm = {}, bool everywhere = false);
+                          const RunPosition& at, const std::string& env_json, const Comm& comm = {}, bool everywhere = false, io::PosteriorFile old = {});
 /// Sizes and quantiles of every tensor, for people who look into the file. Takes longer than the copy.
 std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& file);
 /// Errors (65): a field is missing or no count.
@@ -50,14 +50,12 @@ struct Restored {
 std::unique_ptr<Restored> restore(const std::string& path,
                                   const std::vector<std::pair<std::string, std::string>>& changes);
 
-/// 5 %, 50 % and 95 % points of at least one number.
-std::array<double, 3> quantiles(std::vector<float> v);
-
-/// The numbers of a device vector, on the host.
-std::vector<float> to_host(const Vec& v);
+/// The numbers of a device vector, on the host; in the memory of `into`, where it is large enough.
+std::vector<float> to_host(const Vec& v, std::vector<float> into = {});
 
 /// The whole vector of which v is this rank's stretch, on the first rank or on all; v itself where the posterior is not
 /// sharded.
-std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere = false);
+std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere = false,
+                         std::vector<float> into = {});
 
 }  // namespace varion

@@ -21,6 +21,7 @@
 #include "train/evaluator.hpp"
 #include "train/job_time.hpp"
 #include "train/nonfinite.hpp"
+#include "train/quantiles.hpp"
 #include "train/ranks.hpp"
 #include "train/resume.hpp"
 #include "train/saver.hpp"
@@ -228,7 +229,7 @@ class Run {
 
   io::PosteriorFile file() {
     at_.records = folder_.mark();
-    io::PosteriorFile f = to_file(layout_, optimizer_, config_, data_, at_, environment_, comm_);
+    io::PosteriorFile f = to_file(layout_, optimizer_, config_, data_, at_, environment_, comm_, false, std::move(spare_));
     const std::vector<std::string> keys{"step", "train_loss", "lr", "grad_norm"};
     for (const std::string& k : keys) f.history[k] = folder_.column(k, keys);
     return f;
@@ -253,6 +254,7 @@ class Run {
       io::save_posterior(folder_.checkpoints(), name, f);
       io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
       folder_.write_csv(records);
+      spare_ = std::move(f);
       const double took = seconds_since(begin);
       if (took > slowest_save_) slowest_save_ = took;
     });
@@ -276,6 +278,7 @@ class Run {
     f->root["kind"] = "posterior";
     f->layers = layer_table(*f);
     io::save_posterior(folder_.dir(), name, *f);
+    spare_ = std::move(*f);
   }
 
   /// Whether what is left of the time is needed to save: three times what that has taken so far, and a step.
@@ -596,6 +599,7 @@ class Run {
   std::atomic<double> slowest_save_{0};
   Clock::time_point saved_{}, told_{}, began_{}, stepped_{};
   bool told_once_ = false, skipped_ = false, rolls_back_ = false;
+  io::PosteriorFile spare_;  // of the last save, whose memory the next one takes
   Saver saver_;  // last: it uses all of the above
 };
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "core/random.hpp"  // VARION_IVDEP
+
 namespace varion {
 
 /// A bijection of 64-bit words: shifts and odd factors, twice.
@@ -13,14 +15,22 @@ KOKKOS_INLINE_FUNCTION std::uint64_t mix(std::uint64_t x) {
 
 /// Place and bits of a word together are one 64-bit number, so that no two pairs are the same one.
 std::uint64_t hash_of(const Exec& exec, std::uint64_t which, Index first, ConstVec v) {
+  constexpr Index block = kHostExec ? 1024 : 1;
+  const Index n = static_cast<Index>(v.extent(0));
+  const Real* const x = v.data();
   std::uint64_t sum = 0;
   Kokkos::parallel_reduce(
-      "varion::state_hash::sum", Range(exec, 0, static_cast<Index>(v.extent(0))),
-      KOKKOS_LAMBDA(const Index i, std::uint64_t& part) {
-        const Real value = v(i);
-        std::uint32_t bits;
-        __builtin_memcpy(&bits, &value, sizeof bits);
-        part += mix(mix(which << 56 ^ static_cast<std::uint64_t>(first + i)) + bits);
+      "varion::state_hash::sum", Range(exec, 0, (n + block - 1) / block),
+      KOKKOS_LAMBDA(const Index b, std::uint64_t& total) {
+        const Index end = n < (b + 1) * block ? n : (b + 1) * block;
+        std::uint64_t part = 0;
+        VARION_IVDEP
+        for (Index i = b * block; i < end; ++i) {
+          std::uint32_t bits;
+          __builtin_memcpy(&bits, x + i, sizeof bits);
+          part += mix(mix(which << 56 ^ static_cast<std::uint64_t>(first + i)) + bits);
+        }
+        total += part;
       },
       sum);
   return sum;
