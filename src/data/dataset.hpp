@@ -8,6 +8,7 @@
 #include "core/options.hpp"
 #include "core/registry.hpp"
 #include "core/types.hpp"
+#include "data/text.hpp"
 
 namespace varion {
 
@@ -21,6 +22,9 @@ struct Examples {
   std::vector<float> pixel_mean, pixel_std;  // [C]
   std::vector<std::int32_t> labels;  // classification: [count], each in [0, classes)
   std::vector<float> targets;        // regression: [count]
+  // Text: `example` is {T}; example i of an epoch is the T tokens from i * T on, its targets are those one further.
+  // count = (tokens - 1) / T.
+  std::shared_ptr<const TokenStream> tokens;
 };
 
 struct DataSet {
@@ -30,6 +34,8 @@ struct DataSet {
   double target_scale = 1;  // regression: original units per unit of `targets`
   bool flip = false;        // augmentation of training images: mirror half of them,
   Index crop_pad = 0;       // and shift by up to this many pixels, with zeros (before normalisation) around
+  Index vocabulary = 0;     // of text: number of tokens a model has to know; `classes` is the same number
+  std::shared_ptr<const Tokenizer> tokenizer;  // of text; empty where only tokens are known
   Examples train, test;
   Examples validation;      // held out from the training examples, may be empty
   Examples shifted;         // out of distribution, may be empty
