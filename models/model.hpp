@@ -15,17 +15,20 @@ namespace varion {
 struct StepCase {
   std::string label;
   std::vector<std::pair<std::string, std::string>> settings;  // besides model.name
-  Shape example;  // of rank 3: images, stored as bytes, mirrored and shifted, as in training on files
+  Shape example;  // of rank 3: images, stored as bytes, mirrored and shifted, as in training on files; of text: {T}
   std::vector<Index> batches;
+  Index vocabulary = 0;  // of text
 };
 
 struct Model {
   static const char* kind() { return "model"; }
   std::string help;
   Shape example;  // an input it accepts, without the batch, for tests
-  /// x [N, D] or [N, H, W, C] -> [N, outputs].
+  /// x [N, D] or [N, H, W, C] -> [N, outputs]. Language models: tokens i32 [N, T] -> [N T, D], and `outputs` is the vocabulary.
   std::function<Node(Graph&, Node x, const Config&, Index outputs)> build;
   std::vector<StepCase> timed = {};
+  std::vector<std::pair<std::string, std::string>> small = {};  // settings that make it small, for tests
+  std::string head = {};  // of language models: the parameter [vocabulary, D] whose product with what `build` returns gives the logits
 };
 using Models = Registry<Model>;
 

@@ -7,6 +7,21 @@
 
 namespace varion {
 
+/// Tokens drawn by counter.
+class MadeUpTokens : public TokenStream {
+ public:
+  MadeUpTokens(Index size, Index vocabulary) : size_(size), vocabulary_(vocabulary) {}
+  Index size() const override { return size_; }
+  void read(Index first, Index count, std::int32_t* to) const override {
+    const RandomKey key = RandomKey::make(1, Stream::test, 6);
+    for (Index i = 0; i < count; ++i) to[i] = static_cast<std::int32_t>(below(key.words(first + i).w[0], static_cast<std::uint32_t>(vocabulary_)));
+  }
+  std::uint64_t digest() const override { return 0; }
+
+ private:
+  Index size_, vocabulary_;
+};
+
 DataSet made_up_data(const StepCase& c, Index count) {
   const bool images = c.example.rank == 3;
   DataSet d;
@@ -14,6 +29,11 @@ DataSet made_up_data(const StepCase& c, Index count) {
   d.classes = 10;
   d.train.example = c.example;
   d.train.count = count;
+  if (c.vocabulary > 0) {
+    d.classes = d.vocabulary = c.vocabulary;
+    d.train.tokens = std::make_shared<MadeUpTokens>(count * c.example.size() + 1, c.vocabulary);
+    return d;
+  }
   const Index size = count * c.example.size();
   for (Index i = 0; i < count; ++i) d.train.labels.push_back(static_cast<std::int32_t>(i % 10));
   const RandomKey key = RandomKey::make(1, Stream::test, 5);
@@ -72,7 +92,9 @@ void run_steps(Bench& bench) {
           const Exec exec = backend::separate_exec();  // as in training
           Trainer trainer(layout, config, data, exec, comm);
           std::uint64_t step = 0;
-          bench.measure(label, {0, trainer.flops(), static_cast<double>(trainer.batch()), "image", 0}, [&] {
+          const bool text = c.vocabulary > 0;
+          const double items = static_cast<double>(trainer.batch() * (text ? c.example.size() : 1));
+          bench.measure(label, {0, trainer.flops(), items, text ? "token" : "image", 0}, [&] {
             ++step;
             trainer.step(step, (step - 1) * static_cast<std::uint64_t>(trainer.batch()), 1e-3, false);
           });

@@ -44,9 +44,10 @@ using Ops = Registry<Op>;
 struct LinearOptions {
   bool bias = true;
   bool relu = false;  // in the pass that adds the bias
+  Real deviation = 0;  // of weights that start normal, with biases at 0
 };
 /// y = x W^T + b. x [N, in] -> [N, out]. Parameters name.weight [out, in], name.bias [out],
-/// both U(-1/sqrt(in), 1/sqrt(in)).
+/// both U(-1/sqrt(in), 1/sqrt(in)) unless a deviation is given.
 Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions options = {});
 
 struct ConvOptions {
@@ -98,6 +99,9 @@ Node attention(Graph& g, Node qkv, const AttentionOptions& options);
 Node tied_cross_entropy(Graph& g, Node x, const std::string& weight, Node target);
 /// The logits alone, [N, classes].
 Node tied_linear(Graph& g, Node x, const std::string& weight);
+/// log softmax(x W^T)[target] of every row, 0 where target < 0: [N, 1]. Logits of a few rows exist at a time; backward computes
+/// them again.
+Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node target);
 
 Node max_pool(Graph& g, Node x, Index kernel, Index stride);
 Node avg_pool(Graph& g, Node x, Index kernel, Index stride);

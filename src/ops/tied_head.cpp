@@ -1,5 +1,6 @@
 // The last layer of a language model, whose weights are those of the token table, and its loss. Rows are what is large here:
 // 50 000 classes and more.
+#include <algorithm>
 #include <cmath>
 
 #include "backends/backend.hpp"
@@ -155,6 +156,86 @@ Node tied_cross_entropy(Graph& g, Node x, const std::string& weight, Node target
 }
 
 namespace {
+constexpr Index kLogitWords = Index(1) << 22;  // of the rows whose logits exist at a time: 16 MB
+
+/// Rows of logits at a time.
+Index block_rows(Index rows, Index classes) { return std::clamp<Index>(kLogitWords / classes, 1, rows); }
+}  // namespace
+
+/// to[n] = -from[n]: log likelihood of softmax_terms' -log p.
+void negate(const Exec& exec, Index rows, ConstVec from, Vec to) {
+  Kokkos::parallel_for("varion::tied_head::negate", Range(exec, 0, rows), KOKKOS_LAMBDA(const Index n) { to(n) = -from(n); });
+}
+
+/// logits = (onehot - softmax) g[n], in place; 0 where there is no target. 8 bytes per logit.
+void likelihood_gradient(const Exec& exec, Index rows, Index classes, ConstIntVec target, ConstVec log_sum, ConstVec g, Vec logits) {
+  Kokkos::parallel_for(
+      "varion::tied_head::likelihood", class_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
+        const Index n = team.league_rank();
+        Real* const x = logits.data() + n * classes;
+        const Real share = target(n) < 0 ? Real(0) : g(n), log_of = log_sum(n);
+        if (kHostExec) {
+          VARION_IVDEP
+          for (Index d = 0; d < classes; ++d) x[d] = -share * exp_lane(x[d] - log_of);
+        } else {
+          Kokkos::parallel_for(Kokkos::TeamThreadRange(team, classes), [&](const Index d) { x[d] = -share * exp_lane(x[d] - log_of); });
+        }
+        team.team_barrier();
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+          if (target(n) >= 0) x[target(n)] += share;
+        });
+      });
+}
+
+Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node target) {
+  const Index rows = g.shape(x)[0], width = g.shape(x)[1];
+  ensure(g.shape(x).rank == 2 && g.shape(target).size() == rows, "tied_log_likelihood wants [N, D] and [N], not ", g.shape(x).text(), " and ",
+         g.shape(target).text());
+  const int w = known_parameter(g, weight, width);
+  const Index classes = g.layout()[w].shape[0], block = block_rows(rows, classes);
+  Record r;
+  r.op = "tied_log_likelihood";
+  r.inputs = {x, target};
+  r.parameters = {w};
+  r.shape = {rows, 1};
+  r.keep = {x, target};
+  r.scratch_forward = r.scratch_backward = block * classes + 2 * block;  // logits, terms, log_sum
+  r.flops = 2.0 * static_cast<double>(rows * classes) * static_cast<double>(width);
+  // Writes logits, terms and log_sum of `count` rows from `first` into the scratch.
+  const auto logits_of = [=](Replay& p, Node y, Index first, Index count) {
+    const Vec work = p.scratch(y);
+    const Vec logits = slice(work, 0, count * classes), term = slice(work, block * classes, count), log_sum = slice(work, block * classes + block, count);
+    backend::provider().gemm(p.exec, false, true, count, classes, width, slice(p.value(x), first * width, count * width), p.parameter(w), false,
+                             logits);
+    softmax_terms(p.exec, count, classes, logits, slice(p.ints(target), first, count), term, log_sum);
+  };
+  r.forward = [=](Replay& p, Node y) {
+    for (Index first = 0; first < rows; first += block) {
+      const Index count = std::min(block, rows - first);
+      logits_of(p, y, first, count);
+      negate(p.exec, count, slice(p.scratch(y), block * classes, count), slice(p.value(y), first, count));
+    }
+  };
+  r.backward = [=](Replay& p, Node y) {
+    const GradSlot dw = p.parameter_grad(w);
+    const bool wants = p.wants_grad(x);
+    const GradSlot dx = wants ? p.grad(x) : GradSlot{};
+    for (Index first = 0; first < rows; first += block) {
+      const Index count = std::min(block, rows - first);
+      logits_of(p, y, first, count);
+      const Vec logits = slice(p.scratch(y), 0, count * classes);
+      likelihood_gradient(p.exec, count, classes, slice(p.ints(target), first, count), slice(p.scratch(y), block * classes + block, count),
+                          slice(p.grad_of(y), first, count), logits);
+      backend::provider().gemm(p.exec, true, false, classes, width, count, logits, slice(p.value(x), first * width, count * width),
+                               dw.add || first > 0, dw.data);
+      if (wants)
+        backend::provider().gemm(p.exec, false, false, count, width, classes, logits, p.parameter(w), dx.add, slice(dx.data, first * width, count * width));
+    }
+  };
+  return g.record(std::move(r));
+}
+
+namespace {
 // A table that both cases take from an embedding; the tokens are the targets too.
 const EmbeddingOptions kTable{19, 3, 6, 3, Real(0.5)};
 const bool registered = [] {
@@ -164,7 +245,11 @@ const bool registered = [] {
   OpCase logits{"6 rows, 19 classes", {{6}, {6, 6}}, [](Graph& g, const std::vector<Node>& x) {
                   return tied_linear(g, add(g, embedding(g, x[0], "t", kTable), x[1]), "t.wte.weight");
                 }, 0, 19};
-  return Ops::of().add("tied_cross_entropy", {"mean of -log softmax(x W^T)[target], W a table known already", {loss}}) &&
+  OpCase terms{"6 rows, 19 classes", {{6}, {6, 6}}, [](Graph& g, const std::vector<Node>& x) {
+                 return tied_log_likelihood(g, add(g, embedding(g, x[0], "t", kTable), x[1]), "t.wte.weight", x[0]);
+               }, 0, 19};
+  return Ops::of().add("tied_log_likelihood", {"log softmax(x W^T)[target] of every row, W a table known already", {terms}}) &&
+         Ops::of().add("tied_cross_entropy", {"mean of -log softmax(x W^T)[target], W a table known already", {loss}}) &&
          Ops::of().add("tied_linear", {"x W^T, W a table known already", {logits}});
 }();
 }  // namespace

@@ -28,6 +28,12 @@ double auroc(const std::vector<double>& score, const std::vector<char>& positive
   return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);
 }
 
+Metrics text_metrics(const std::vector<double>& log_likelihoods) {
+  ensure(!log_likelihoods.empty(), "metrics of no token");
+  const double nll = -std::accumulate(log_likelihoods.begin(), log_likelihoods.end(), 0.0) / static_cast<double>(log_likelihoods.size());
+  return {{"nll", nll}, {"ppl", std::exp(nll)}};
+}
+
 Metrics classification_metrics(const std::vector<double>& p, const std::vector<std::int32_t>& labels,
                                long classes, std::vector<ReliabilityBin>* reliability) {
   const size_t n = labels.size(), c = static_cast<size_t>(classes);

@@ -23,6 +23,9 @@ Metrics classification_metrics(const std::vector<double>& probabilities,
                                const std::vector<std::int32_t>& labels, long classes,
                                std::vector<ReliabilityBin>* reliability = nullptr);
 
+/// Of a text, from the log likelihood of every token [n]: nll = its mean, negative, in nats a token; ppl = e^nll, the perplexity.
+Metrics text_metrics(const std::vector<double>& log_likelihoods);
+
 /// Area under the ROC curve of `score` for `positive`, ties counted half.
 double auroc(const std::vector<double>& score, const std::vector<char>& positive);
 

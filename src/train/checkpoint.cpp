@@ -23,8 +23,9 @@ std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& c
 }
 
 void resolve_ess(Config& config, const DataSet& data) {
-  if (config.has("optim.ess") && config.text("optim.ess") == "auto")
-    config.set("optim.ess", std::to_string(data.train.count), "auto: training examples");
+  if (!config.has("optim.ess") || config.text("optim.ess") != "auto") return;
+  if (data.train.tokens) config.set("optim.ess", std::to_string(data.train.tokens->size()), "auto: training tokens");
+  else config.set("optim.ess", std::to_string(data.train.count), "auto: training examples");
 }
 
 namespace {
@@ -109,6 +110,8 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
   f.rng = {{"generator", "philox4x32-10"}, {"seed", config.text("run.seed")}};
   f.data = {{"name", data.name}, {"digest", std::to_string(data.digest)},
             {"order", "keyed bijection of (seed, order, epoch)"}, {"position", std::to_string(at.samples)}};
+  if (data.vocabulary > 0) f.data["order"] = "windows, " + config.text("data.windows") + " by (seed, order)";
+  if (data.tokenizer) f.data["tokenizer"] = data.tokenizer->describe();
   return f;
 }
 

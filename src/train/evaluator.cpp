@@ -7,26 +7,42 @@
 
 namespace varion {
 
+namespace {
+/// Examples a pass. Windows of a text are large: as many as have some thousand tokens.
+Index pass_size(const Config& config, const DataSet& data) {
+  const Index asked = config.integer("eval.batch");
+  return data.vocabulary > 0 ? std::clamp<Index>(4096 / data.train.example.size(), 1, asked) : asked;
+}
+}  // namespace
+
 Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm)
     : data_(data),
       exec_(exec),
       comm_(comm),
-      net_(layout, config, data, config.integer("eval.batch"), false),
+      net_(layout, config, data, pass_size(config, data), false),
       plan_(net_.batch, false, 0) {}
+
+void Evaluator::fill_batch(const Examples& e, Index first, Replay& replay) {
+  if (e.tokens) {
+    auto& windows = windows_.try_emplace(&e, e, net_.batch, WindowOrder::epoch).first->second;
+    return windows.in_order(exec_, first, replay.ints(net_.x), replay.ints(net_.target));
+  }
+  const DeviceExamples& device = on_device_.try_emplace(&e, exec_, e).first->second;
+  plan_.in_order(exec_, first, e.count);
+  plan_.gather(exec_, device, replay.value(net_.x));
+}
 
 std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
   between_passes();
-  const DeviceExamples& device = on_device_.try_emplace(&e, exec_, e).first->second;
-  const Index width = outputs_of(data_);
-  std::vector<float> out(static_cast<size_t>(e.count * width));
   Replay replay(net_.graph, exec_);
   replay.weights = weights;
   const auto host_y = Kokkos::create_mirror_view(replay.value(net_.output));
+  const Index width = static_cast<Index>(host_y.extent(0)) / net_.batch;  // numbers an example
+  std::vector<float> out(static_cast<size_t>(e.count * width));
   for (Index first = 0; first < e.count; first += net_.batch) {
     if (first / net_.batch % comm_.size() != comm_.rank()) continue;
     const Index count = std::min(net_.batch, e.count - first);
-    plan_.in_order(exec_, first, e.count);
-    plan_.gather(exec_, device, replay.value(net_.x));
+    fill_batch(e, first, replay);
     replay.forward();
     Kokkos::deep_copy(exec_, host_y, replay.value(net_.output));
     exec_.fence();  // the host reads the outputs
@@ -79,7 +95,9 @@ Metrics Evaluator::reduce(const Examples& e, const std::vector<std::vector<float
 
 Metrics Evaluator::at(const Examples& e, ConstVec weights) {
   const Region region("evaluate");
-  return reduce(e, {outputs(e, weights)});
+  if (!e.tokens) return reduce(e, {outputs(e, weights)});
+  const std::vector<float> terms = outputs(e, weights);
+  return text_metrics({terms.begin(), terms.end()});
 }
 
 /// Every rank's stretch of the weights to every rank.
@@ -101,13 +119,24 @@ Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::
   const Region region("evaluate");
   const Vec weights("varion::evaluate::weights", static_cast<size_t>(optimizer.size()));
   std::vector<std::vector<float>> passes;
-  for (int s = 0; s < (optimizer.is_variational() ? samples : 1); ++s) {
+  std::vector<double> likelihoods;  // of a text: the logarithm of the sum over draws
+  const int draws = optimizer.is_variational() ? samples : 1;
+  for (int s = 0; s < draws; ++s) {
     optimizer.sample(exec_, RandomKey::make(seed, Stream::eval_noise, 0, static_cast<std::uint64_t>(s)),
                      weights);
     complete(optimizer, weights);
-    passes.push_back(outputs(e, weights));
+    std::vector<float> one = outputs(e, weights);
+    if (!e.tokens) passes.push_back(std::move(one));
+    else if (s == 0) likelihoods.assign(one.begin(), one.end());
+    else
+      for (size_t i = 0; i < one.size(); ++i) {
+        const double a = std::max(likelihoods[i], static_cast<double>(one[i])), b = std::min(likelihoods[i], static_cast<double>(one[i]));
+        likelihoods[i] = a + std::log1p(std::exp(b - a));
+      }
   }
-  return reduce(e, passes);
+  if (!e.tokens) return reduce(e, passes);
+  for (double& l : likelihoods) l -= std::log(static_cast<double>(draws));
+  return text_metrics(likelihoods);
 }
 
 Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const DataSet& data,
@@ -124,7 +153,7 @@ Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const Da
       c.push_back(*std::max_element(p.begin() + static_cast<long>(i), p.begin() + static_cast<long>(i + w)));
     return c;
   };
-  const bool shifted = data.classes > 0 && data.shifted.count > 0;
+  const bool shifted = data.classes > 0 && data.vocabulary == 0 && data.shifted.count > 0;
   const auto ood = [&](const std::string& key, const auto& evaluate) {
     // In-domain is the positive class, the score is the largest probability (paper, section 5).
     std::vector<double> score = confidence();

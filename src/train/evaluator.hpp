@@ -26,8 +26,10 @@ class Evaluator {
 
  private:
   std::vector<float> outputs(const Examples& e, ConstVec weights);
+  void fill_batch(const Examples& e, Index first, Replay& replay);
   void complete(const Optimizer& optimizer, const Vec& weights);
   std::map<const Examples*, DeviceExamples> on_device_;
+  std::map<const Examples*, Windows> windows_;  // of texts
   Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
   const DataSet& data_;
   Exec exec_;

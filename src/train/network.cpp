@@ -28,18 +28,23 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
     : graph(layout), batch(n) {
   const Config::Value& precision = config.values().at("train.precision");
   backend::use_precision(precision.text, precision.source + ": train.precision");
-  x = graph.input(batched(n, data.train.example));
-  const bool classes = data.classes > 0;
-  if (train) target = graph.input(classes ? Shape{n} : Shape{n, 1}, classes);
-  output = Models::of().find(config.text("model.name")).build(graph, x, config, outputs_of(data));
-  graph.output(output);
+  const Model& model = Models::of().find(config.text("model.name"));
+  const bool text = data.vocabulary > 0, classes = data.classes > 0;
+  require(text == !model.head.empty(), Exit::config, "model.name = ", config.text("model.name"), " reads ", text ? "no text" : "text only",
+          ", data.name = ", config.text("data.name"), " is ", text ? "one" : "none");
+  x = graph.input(batched(n, data.train.example), text);
+  if (train || text) target = graph.input(text ? graph.shape(x) : classes ? Shape{n} : Shape{n, 1}, classes);
+  output = model.build(graph, x, config, outputs_of(data));
+  if (text && !train) output = tied_log_likelihood(graph, output, model.head, target);
   if (train) {
-    loss = classes ? cross_entropy(graph, output, target)
+    loss = text      ? tied_cross_entropy(graph, output, model.head, target)
+           : classes ? cross_entropy(graph, output, target)
            : data.noise_sigma > 0
                ? gaussian_nll_fixed(graph, output, target, static_cast<Real>(data.noise_sigma))
                : gaussian_nll(graph, output, target);
     graph.output(loss);
   }
+  if (!text || !train) graph.output(output);
   graph.finish(train);
 }
 
@@ -70,6 +75,11 @@ const Layout& shared_out(Layout& layout, bool sharded, const Comm& comm) {
   layout.keep(own.begin, own.end);
   return layout;
 }
+
+std::optional<Windows> windows_of(const Config& config, const DataSet& data, Index batch) {
+  if (data.vocabulary == 0) return {};
+  return Windows(data.train, batch, config.text("data.windows") == "epoch" ? WindowOrder::epoch : WindowOrder::random);
+}
 }  // namespace
 
 Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, const Exec& exec, const Comm& comm)
@@ -82,6 +92,7 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       train_(exec, data.train),
       net_(layout, config, data, slot_batch(config, data, comm, slots_), true),
       plan_(net_.batch, data.flip, data.crop_pad),
+      windows_(windows_of(config, data, net_.batch)),
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(shared_out(layout, sharded_, comm_), config)),
       replay_(net_.graph, exec),
       records_(backend::Capture::supported() && config.text("train.capture") == "auto" && !net_.graph.draws()),
@@ -143,6 +154,7 @@ void add_share(const Exec& exec, ConstVec value, double share, bool add, Index s
 }
 
 void Trainer::fill_batch(std::uint64_t first) {
+  if (windows_) return windows_->train(exec_, seed_, first, replay_.ints(net_.x), replay_.ints(net_.target));
   plan_.shuffled(exec_, seed_, first, train_.count);
   plan_.gather(exec_, train_, replay_.value(net_.x));
   if (train_.labels.extent(0) > 0)
@@ -176,7 +188,7 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
   replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot));
   if constexpr (inject::kOn) {
     inject::process("forward", step);
-    inject::value("input", step, exec_, replay_.value(net_.x));
+    if (!windows_) inject::value("input", step, exec_, replay_.value(net_.x));
     inject::value("weight", step, exec_, weights_);
     inject::value("noise", step, exec_, weights_);
   }

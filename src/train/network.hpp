@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backends/capture.hpp"
@@ -13,11 +14,14 @@
 #include "train/batch.hpp"
 #include "train/slot_sum.hpp"
 #include "train/square_sum.hpp"
+#include "train/windows.hpp"
 
 namespace varion {
 
-/// A recorded graph of one batch size with its inputs and ends.
+/// A recorded graph of one batch size with its inputs and ends. Of a text the output is the log likelihood of every token, and
+/// inputs and targets are i32 [batch, T].
 struct BatchGraph {
+  /// Errors (78): the model does not read such data.
   BatchGraph(Layout& layout, const Config& config, const DataSet& data, Index batch, bool train);
   Graph graph;
   Node x, target, output, loss;
@@ -27,7 +31,7 @@ struct BatchGraph {
 /// [n, example...].
 Shape batched(Index n, const Shape& example);
 
-/// Outputs a model needs: classes, or mean (and raw sigma where the noise is not known).
+/// Outputs a model needs: classes (of a text: tokens), or mean (and raw sigma where the noise is not known).
 Index outputs_of(const DataSet& data);
 
 /// What the host learns of the steps since it last asked.
@@ -100,6 +104,7 @@ class Trainer {
   Index steps_per_epoch_;
   BatchGraph net_;
   BatchPlan plan_;
+  std::optional<Windows> windows_;  // of a text
   std::unique_ptr<Optimizer> optimizer_;
   Replay replay_;
   backend::Capture recorded_;  // of a pass

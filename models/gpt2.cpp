@@ -1,0 +1,46 @@
+// GPT-2 as nanoGPT trains it (paper, section 4.1): layer norm before attention and before the perceptron, no biases, learned
+// positions, the token table is the head. Tensors have the names of PyTorch's state_dict. 124 373 760 parameters with 12 layers of
+// 12 heads, width 768, 50 304 tokens, 1 024 positions.
+#include <cmath>
+
+#include "core/error.hpp"
+#include "models/model.hpp"
+
+namespace varion {
+
+Node gpt2(Graph& g, Node tokens, const Config& config, Index vocabulary) {
+  const Index layers = config.integer("model.layers"), heads = config.integer("model.heads"), width = config.integer("model.width");
+  const Index length = g.shape(tokens)[1], wanted = config.integer("model.positions"), positions = wanted > 0 ? wanted : length;
+  require(width % heads == 0, Exit::config, "model.width = ", width, " is no multiple of model.heads = ", heads);
+  require(length <= positions, Exit::config, "data.length = ", length, " is more than model.positions = ", positions);
+  const Real dropped = static_cast<Real>(config.real("model.dropout"));
+  constexpr Real deviation = Real(0.02);  // GPT-2's; what is added to the residual stream starts smaller
+  const Real added = deviation / std::sqrt(2 * static_cast<Real>(layers));
+  const LinearOptions plain{false, false, deviation}, last{false, false, added};
+  Node x = dropout(g, embedding(g, tokens, "transformer", {vocabulary, positions, width, length, deviation}), dropped);  // [N T, D]
+  for (Index layer = 0; layer < layers; ++layer) {
+    const std::string name = "transformer.h." + std::to_string(layer);
+    Node y = linear(g, layer_norm(g, x, name + ".ln_1", false), name + ".attn.c_attn", 3 * width, plain);
+    y = linear(g, attention(g, y, {heads, length, true}), name + ".attn.c_proj", width, last);
+    x = add(g, x, dropout(g, y, dropped));
+    y = gelu(g, linear(g, layer_norm(g, x, name + ".ln_2", false), name + ".mlp.c_fc", 4 * width, plain));  // [N T, 4 D]
+    x = add(g, x, dropout(g, linear(g, y, name + ".mlp.c_proj", width, last), dropped));
+  }
+  return layer_norm(g, x, "transformer.ln_f", false);
+}
+
+namespace {
+using T = OptionSpec::Type;
+const std::vector<std::pair<std::string, std::string>> k124m{{"model.layers", "12"}, {"model.heads", "12"}, {"model.width", "768"}, {"model.positions", "1024"}};
+const StepCase timed[]{{"gpt2-124m-64", k124m, {64}, {4}, 50304}, {"gpt2-124m-1024", k124m, {1024}, {1}, 50304}, {"gpt2-10m", {}, {256}, {16}, 65}};
+const bool registered =
+    add_options("gpt2", {{"model.layers", T::integer, "6", "blocks of attention and perceptron", {}, 1, 1000},
+                         {"model.heads", T::integer, "6", "heads of an attention", {}, 1, 1000},
+                         {"model.width", T::integer, "384", "numbers a token, a multiple of the heads", {}, 1, 1e6},
+                         {"model.positions", T::integer, "0", "longest text it can be used on (0: data.length)", {}, 0, 1e6},
+                         {"model.dropout", T::real, "0", "share of what enters the residual stream that is dropped", {}, 0, 0.99}}) &&
+    Models::of().add("gpt2", {"GPT-2 of any size, from tokens", {8}, gpt2, {timed, timed + 3},
+                              {{"model.layers", "2"}, {"model.heads", "2"}, {"model.width", "12"}}, "transformer.wte.weight"});
+}  // namespace
+
+}  // namespace varion
