@@ -10,9 +10,10 @@ namespace varion {
 
 Node gpt2(Graph& g, Node tokens, const Config& config, Index vocabulary) {
   const Index layers = config.integer("model.layers"), heads = config.integer("model.heads"), width = config.integer("model.width");
-  const Index length = g.shape(tokens)[1], wanted = config.integer("model.positions"), positions = wanted > 0 ? wanted : length;
+  const Index length = g.shape(tokens)[1], longest = g.decodes() > 0 ? g.decodes() : length;
+  const Index wanted = config.integer("model.positions"), positions = wanted > 0 ? wanted : longest;
   require(width % heads == 0, Exit::config, "model.width = ", width, " is no multiple of model.heads = ", heads);
-  require(length <= positions, Exit::config, "data.length = ", length, " is more than model.positions = ", positions);
+  require(longest <= positions, Exit::config, "data.length = ", longest, " is more than model.positions = ", positions);
   const Real dropped = static_cast<Real>(config.real("model.dropout"));
   constexpr Real deviation = Real(0.02);  // GPT-2's; what is added to the residual stream starts smaller
   const Real added = deviation / std::sqrt(2 * static_cast<Real>(layers));

@@ -41,6 +41,7 @@ enum class Stream : std::uint32_t {
   train_noise = 4,
   eval_noise = 5,
   data = 6,
+  text = 7,
   test = 15,
 };
 

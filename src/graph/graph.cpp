@@ -84,6 +84,7 @@ std::vector<int> Graph::share_gradients() const {
 
 void Graph::finish(bool backward) {
   ensure(!finished_, "a graph is finished twice");
+  ensure(decodes_ == 0 || !backward, "a decoding graph has no backward");
   layout_->finish();
   // Time: forward of node i is tick i, its backward is tick 2n - 1 - i.
   const int n = size(), end = 2 * n;

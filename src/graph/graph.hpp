@@ -42,6 +42,7 @@ class Replay {
   bool accumulate = false;   // backward adds to `gradient` instead of overwriting it
   Real loss_scale = 1;       // what the gradient of the root starts from
   RandomKey dropout;         // stream, step, slot and sample of stochastic nodes
+  Index position = 0;        // of the token that a decoding graph is given
 
   Vec value(Node n) const;
   IntVec ints(Node n) const;       // values of an i32 node
@@ -90,7 +91,9 @@ struct Record {
 
 class Graph {
  public:
-  explicit Graph(Layout& layout) : layout_(&layout) {}
+  /// With `decodes` the graph reads a text token by token, up to so many: sequences have length 1, and attention keeps what
+  /// the tokens before have left (`Replay::position`). It has no backward.
+  explicit Graph(Layout& layout, Index decodes = 0) : layout_(&layout), decodes_(decodes) {}
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
@@ -110,6 +113,7 @@ class Graph {
   bool wants_grad(Node n) const { return entry(n).wants_grad; }
   const std::string& op(Node n) const { return entry(n).record.op; }
   const Layout& layout() const { return *layout_; }
+  Index decodes() const { return decodes_; }
   int size() const { return static_cast<int>(nodes_.size()); }
   Index arena_words() const { return arena_words_; }
   /// Of one forward pass, and with `backward` of the gradients of weights and of inputs that want one.
@@ -136,6 +140,7 @@ class Graph {
   std::vector<int> share_gradients() const;
 
   Layout* layout_;
+  Index decodes_;
   std::vector<Entry> nodes_;
   Vec arena_;
   Index arena_words_ = 0, unshared_words_ = 0;

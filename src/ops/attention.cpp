@@ -1,11 +1,70 @@
 // Attention as the providers compute it.
+#include <cmath>
+
 #include "backends/backend.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
 
+/// Keys and values of the tokens at `position` go into the cache [batch, capacity, 2, D].
+void keep_tokens(const Exec& exec, Index batch, Index capacity, Index width, Index position, ConstVec qkv, Vec cache) {
+  Kokkos::parallel_for(
+      "varion::attention::keep", Range(exec, 0, batch * 2 * width), KOKKOS_LAMBDA(const Index i) {
+        const Index n = i / (2 * width), d = i % (2 * width);
+        cache((n * capacity + position) * 2 * width + d) = qkv(n * 3 * width + width + d);
+      });
+}
+
+/// Attention of one query a head over positions 0 ... position of the cache; `scores` [batch, heads, capacity]. Reads the cache
+/// once. Made for few sequences: an item is a head.
+void attend_to_kept(const Exec& exec, Index batch, Index capacity, Index heads, Index size, Index position, ConstVec qkv,
+                    ConstVec cache, Vec scores, Vec y) {
+  const Index width = heads * size;
+  const Real scale = 1 / std::sqrt(static_cast<Real>(size));
+  Kokkos::parallel_for(
+      "varion::attention::decode", Range(exec, 0, batch * heads), KOKKOS_LAMBDA(const Index item) {
+        const Index n = item / heads, h = item % heads;
+        const Real* const q = qkv.data() + n * 3 * width + h * size;
+        const Real* const kept = cache.data() + n * capacity * 2 * width + h * size;
+        Real* const score = scores.data() + item * capacity;
+        Real* const out = y.data() + n * width + h * size;
+        Real top = 0, sum = 0;
+        for (Index t = 0; t <= position; ++t) {
+          Real s = 0;
+          for (Index d = 0; d < size; ++d) s += q[d] * kept[t * 2 * width + d];
+          score[t] = scale * s;
+          if (t == 0 || score[t] > top) top = score[t];
+        }
+        for (Index t = 0; t <= position; ++t) sum += score[t] = std::exp(score[t] - top);
+        for (Index d = 0; d < size; ++d) out[d] = 0;
+        for (Index t = 0; t <= position; ++t)
+          for (Index d = 0; d < size; ++d) out[d] += score[t] / sum * kept[t * 2 * width + width + d];
+      });
+}
+
+namespace {
+/// The op of a decoding graph; the cache is an input, whose memory is its own from replay to replay.
+Node decoding_attention(Graph& g, Node qkv, const AttentionOptions& o) {
+  const Shape shape = g.shape(qkv);
+  const Index batch = shape[0], width = shape[1] / 3, heads = o.heads, capacity = g.decodes();
+  const Node cache = g.input({batch, capacity, 2, width});
+  Record r;
+  r.op = "decoding_attention";
+  r.inputs = {qkv, cache};
+  r.shape = {batch, width};
+  r.scratch_forward = batch * heads * capacity;
+  r.forward = [=](Replay& p, Node y) {
+    keep_tokens(p.exec, batch, capacity, width, p.position, p.value(qkv), p.value(cache));
+    attend_to_kept(p.exec, batch, capacity, heads, width / heads, p.position, p.value(qkv), p.value(cache), p.scratch(y), p.value(y));
+  };
+  return g.record(std::move(r));
+}
+}  // namespace
+
 Node attention(Graph& g, Node qkv, const AttentionOptions& o) {
   const Shape shape = g.shape(qkv);
+  ensure(g.decodes() == 0 || (o.causal && o.length == 1), "a decoding graph has causal sequences of length 1");
+  if (g.decodes() > 0) return decoding_attention(g, qkv, o);
   ensure(shape.rank == 2 && shape[0] % o.length == 0 && shape[1] % (3 * o.heads) == 0, "attention of ", o.heads, " heads over ", o.length,
          " positions wants [N, 3 D], not ", shape.text());
   const backend::Attention s{shape[0] / o.length, o.length, o.heads, shape[1] / 3 / o.heads, o.causal};

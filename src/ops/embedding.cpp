@@ -7,8 +7,8 @@
 
 namespace varion {
 
-/// y[n] = tokens' row + position's row. 12 bytes per element.
-void embedding_forward(const Exec& exec, Index rows, Index width, Index length, ConstIntVec token, ConstVec table,
+/// y[n] = tokens' row + row `from` + n % length of the positions. 12 bytes per element.
+void embedding_forward(const Exec& exec, Index rows, Index width, Index length, Index from, ConstIntVec token, ConstVec table,
                        ConstVec positions, Vec y) {
   constexpr Index step = kHostExec ? 256 : 1;  // columns an item
   const Index across = (width + step - 1) / step;
@@ -16,7 +16,7 @@ void embedding_forward(const Exec& exec, Index rows, Index width, Index length, 
       "varion::embedding::forward", Range(exec, 0, rows * across), KOKKOS_LAMBDA(const Index item) {
         const Index n = item / across, first = item % across * step, end = width - first < step ? width : first + step;
         const Real* const a = table.data() + Index(token(n)) * width;
-        const Real* const b = positions.data() + n % length * width;
+        const Real* const b = positions.data() + (from + n % length) * width;
         Real* const out = y.data() + n * width;
         VARION_IVDEP
         for (Index d = first; d < end; ++d) out[d] = a[d] + b[d];
@@ -94,7 +94,7 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
   r.shape = {rows, width};
   r.keep = {tokens};
   r.forward = [=](Replay& p, Node y) {
-    embedding_forward(p.exec, rows, width, length, p.ints(tokens), p.parameter(table), p.parameter(positions), p.value(y));
+    embedding_forward(p.exec, rows, width, length, p.position, p.ints(tokens), p.parameter(table), p.parameter(positions), p.value(y));
   };
   r.backward = [=](Replay& p, Node y) {
     const ConstVec dy = p.grad_of(y);

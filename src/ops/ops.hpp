@@ -87,6 +87,7 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
 
 /// Softmax attention of every head, never storing the T x T matrix: qkv [N, 3 D] holds queries, keys, values of sequences
 /// of `length` T, one after another, heads of D / heads numbers each -> [N, D]. `causal`: a position sees none behind it.
+/// In a decoding graph T is 1, and the token at Replay::position sees those before it, whose keys and values are kept.
 struct AttentionOptions {
   Index heads, length;
   bool causal;
