@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "core/random.hpp"
+#include "data/token_stream.hpp"
 
 namespace varion {
 
@@ -58,7 +59,10 @@ DataSet load_data(const Config& config) {
   const Index limit = config.integer("data.train_size"), held = config.integer("data.val_size");
   const Index kept = limit > 0 ? std::min(limit, d.train.count) : d.train.count;
   require(held < kept, Exit::config, "data.val_size = ", held, " leaves nothing of ", kept, " training examples");
-  if (held > 0 || kept < d.train.count) {
+  if (d.train.tokens) {  // windows that are held out stand together, at the end
+    if (held > 0) d.validation = some_windows(d.train, kept - held, held);
+    if (kept - held < d.train.count) d.train = some_windows(d.train, 0, kept - held);
+  } else if (held > 0 || kept < d.train.count) {
     std::vector<Index> train, validation;
     const auto key = RandomKey::make(static_cast<std::uint64_t>(config.integer("run.seed")), Stream::data, 0);
     for (Index i = 0; i < kept; ++i) {
@@ -70,12 +74,14 @@ DataSet load_data(const Config& config) {
   }
   const Index tested = config.integer("data.test_size");
   for (Examples* e : {&d.test, &d.shifted})
-    if (tested > 0 && tested < e->count) {
+    if (tested > 0 && tested < e->count && e->tokens) {
+      *e = some_windows(*e, 0, tested);
+    } else if (tested > 0 && tested < e->count) {
       std::vector<Index> first(static_cast<size_t>(tested));
       std::iota(first.begin(), first.end(), Index(0));
       *e = subset(*e, first);
     }
-  d.digest = digest(d.train);
+  d.digest = d.train.tokens ? d.train.tokens->digest() : digest(d.train);
   return d;
 }
 

@@ -50,8 +50,8 @@ struct DataEntry {
 using DataSets = Registry<DataEntry>;
 
 /// The data set of a configuration, shortened to data.train_size, with data.val_size of its training examples
-/// (a random choice by run.seed) held out, and the 64-bit FNV-1a digest of the training examples, which is
-/// recorded and compared on resume. Errors (65, 66, 78).
+/// (a random choice by run.seed; of text the last windows) held out, and the 64-bit FNV-1a digest of the training
+/// examples, which is recorded and compared on resume. Errors (65, 66, 78).
 DataSet load_data(const Config& config);
 
 /// The examples `chosen` of `from`, in that order.

@@ -76,7 +76,7 @@ const Layout& shared_out(Layout& layout, bool sharded, const Comm& comm) {
   return layout;
 }
 
-std::optional<Windows> windows_of(const Config& config, const DataSet& data, Index batch) {
+std::optional<Windows> training_windows(const Config& config, const DataSet& data, Index batch) {
   if (data.vocabulary == 0) return {};
   return Windows(data.train, batch, config.text("data.windows") == "epoch" ? WindowOrder::epoch : WindowOrder::random);
 }
@@ -92,7 +92,7 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       train_(exec, data.train),
       net_(layout, config, data, slot_batch(config, data, comm, slots_), true),
       plan_(net_.batch, data.flip, data.crop_pad),
-      windows_(windows_of(config, data, net_.batch)),
+      windows_(training_windows(config, data, net_.batch)),
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(shared_out(layout, sharded_, comm_), config)),
       replay_(net_.graph, exec),
       records_(backend::Capture::supported() && config.text("train.capture") == "auto" && !net_.graph.draws()),

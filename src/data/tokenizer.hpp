@@ -1,0 +1,38 @@
+// Tokenizers by name: one file each.
+#pragma once
+
+#include <functional>
+
+#include "core/registry.hpp"
+#include "data/text.hpp"
+
+namespace varion {
+
+/// A tokenizer's description is "NAME" or "NAME:ARGUMENT".
+struct TokenizerEntry {
+  static const char* kind() { return "tokenizer"; }
+  std::string help;
+  std::function<std::shared_ptr<const Tokenizer>(const std::string& argument)> make;
+  /// The argument for a text and a vocabulary folder (data.vocab, may be empty), whichever it needs.
+  std::function<std::string(std::string_view text, const std::string& vocabulary)> argument;
+};
+using Tokenizers = Registry<TokenizerEntry>;
+
+/// The tokenizer `name` for a text. Errors (65, 66, 78).
+std::shared_ptr<const Tokenizer> tokenizer_for(const std::string& name, std::string_view text, const std::string& vocabulary);
+
+/// The bytes of one token each, as tokenizers keep them: decoding is joining.
+class TokenBytes {
+ public:
+  void add(std::string_view bytes);
+  Index size() const { return static_cast<Index>(ends_.size()); }
+  std::string_view of(Index token) const;
+  /// Errors (65): a token that is none.
+  std::string join(const std::int32_t* tokens, Index count) const;
+
+ private:
+  std::string bytes_;
+  std::vector<size_t> ends_;
+};
+
+}  // namespace varion

@@ -1,0 +1,76 @@
+// One token a character: the alphabet is what the text uses, in the order of Unicode (nanoGPT's character level).
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.hpp"
+#include "data/tokenizer.hpp"
+#include "data/utf8.hpp"
+
+namespace varion {
+
+namespace {
+class Chars final : public Tokenizer {
+ public:
+  /// `alphabet` is UTF-8, ascending. Errors (65).
+  explicit Chars(std::string alphabet) : alphabet_(std::move(alphabet)) {
+    std::int32_t last = -1;
+    for (size_t at = 0; at < alphabet_.size();) {
+      const Character c = character_at(alphabet_, at);
+      require(c.code > last, Exit::data, "the alphabet of 'chars' is damaged at byte ", at, ": its characters must be UTF-8 and ascend");
+      last = c.code;
+      if (token_.size() <= static_cast<size_t>(c.code)) token_.resize(static_cast<size_t>(c.code) + 1, -1);
+      token_[static_cast<size_t>(c.code)] = static_cast<std::int32_t>(bytes_.size());
+      bytes_.add(std::string_view(alphabet_).substr(at, static_cast<size_t>(c.bytes)));
+      at += static_cast<size_t>(c.bytes);
+    }
+    require(bytes_.size() > 0, Exit::data, "the alphabet of 'chars' is empty");
+  }
+  Index size() const override { return bytes_.size(); }
+  std::vector<std::int32_t> encode(std::string_view text) const override {
+    std::vector<std::int32_t> out;
+    out.reserve(text.size());
+    for (size_t at = 0; at < text.size();) {
+      const Character c = character_at(text, at);
+      require(c.code >= 0, Exit::data, "byte ", at, " of the text is not UTF-8: convert it, or take data.tokenizer=bytes");
+      const std::int32_t token = static_cast<size_t>(c.code) < token_.size() ? token_[static_cast<size_t>(c.code)] : -1;
+      require(token >= 0, Exit::data, "byte ", at, " of the text: the alphabet of 'chars' has no '",
+              text.substr(at, static_cast<size_t>(c.bytes)), "'");
+      out.push_back(token);
+      at += static_cast<size_t>(c.bytes);
+    }
+    return out;
+  }
+  std::string decode(const std::int32_t* tokens, Index count) const override { return bytes_.join(tokens, count); }
+  std::string describe() const override { return "chars:" + nlohmann::json(alphabet_).dump(); }
+
+ private:
+  std::string alphabet_;
+  TokenBytes bytes_;
+  std::vector<std::int32_t> token_;  // of a character's number; -1: not in the alphabet
+};
+
+std::shared_ptr<const Tokenizer> make_chars(const std::string& argument) {
+  const auto alphabet = nlohmann::json::parse(argument, nullptr, false);
+  require(alphabet.is_string(), Exit::data, "the alphabet of 'chars' is no JSON string");
+  return std::make_shared<Chars>(alphabet.get<std::string>());
+}
+
+std::string alphabet_of(std::string_view text, const std::string&) {
+  std::vector<bool> used;
+  for (size_t at = 0; at < text.size();) {
+    const Character c = character_at(text, at);
+    require(c.code >= 0, Exit::data, "byte ", at, " of the text is not UTF-8: convert it, or take data.tokenizer=bytes");
+    if (used.size() <= static_cast<size_t>(c.code)) used.resize(static_cast<size_t>(c.code) + 1);
+    used[static_cast<size_t>(c.code)] = true;
+    at += static_cast<size_t>(c.bytes);
+  }
+  std::string alphabet;
+  for (size_t code = 0; code < used.size(); ++code)
+    if (used[code]) append_character(alphabet, static_cast<std::int32_t>(code));
+  return nlohmann::json(alphabet).dump();
+}
+
+const bool registered = Tokenizers::of().add("chars", {"one token a character of the text", make_chars, alphabet_of});
+}  // namespace
+
+}  // namespace varion
