@@ -8,6 +8,7 @@
 
 #include "core/error.hpp"
 #include "train/quantiles.hpp"
+#include "train/text_sampler.hpp"
 
 namespace varion {
 
@@ -180,14 +181,42 @@ void from_file(const io::PosteriorFile& f, const std::string& name, const Layout
   }
 }
 
+namespace {
+Config config_of(io::PosteriorFile& f, const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes) {
+  require(f.model.count("config_ini") != 0, Exit::data, path, ": no model/config_ini");
+  Config config;
+  config.read_text(f.model["config_ini"], path + ":config_ini");
+  for (const auto& [k, v] : changes) config.set(k, v, "command line");
+  config.resolve();
+  return config;
+}
+}  // namespace
+
+TextModel::TextModel(const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes) {
+  io::PosteriorFile f = io::load_posterior(path);
+  config = config_of(f, path, changes);
+  const std::string head = Models::of().find(config.text("model.name")).head;
+  require(!head.empty(), Exit::config, path, ": model ", config.text("model.name"), " is no language model");
+  require(f.data.count("tokenizer") != 0, Exit::config, path, ": was trained on tokens whose tokenizer is not known");
+  tokenizer = make_tokenizer(f.data["tokenizer"]);
+  DataSet data;
+  const auto digest = f.data.find("digest");
+  data.digest = digest == f.data.end() ? 0 : std::strtoull(digest->second.c_str(), nullptr, 10);
+  for (const io::TensorInfo& t : f.tensors)
+    if (t.name == head && t.shape.size() == 2) vocabulary = t.shape[0];
+  const Index positions = config.integer("model.positions");
+  length = positions > 0 ? positions : config.integer("data.length");
+  require(vocabulary > 0, Exit::data, path, ": no tensor '", head, "'");
+  { TextSampler(*layout, config, vocabulary, length, Exec()); }  // fills the layout
+  optimizer = Optimizers::of().find(config.text("optim.name")).make(*layout, config);
+  from_file(f, path, *layout, *optimizer, data);
+}
+
 std::unique_ptr<Restored> restore(const std::string& path,
                                   const std::vector<std::pair<std::string, std::string>>& changes) {
   auto r = std::make_unique<Restored>();
   r->file = io::load_posterior(path);
-  require(r->file.model.count("config_ini") != 0, Exit::data, path, ": no model/config_ini");
-  r->config.read_text(r->file.model["config_ini"], path + ":config_ini");
-  for (const auto& [k, v] : changes) r->config.set(k, v, "command line");
-  r->config.resolve();
+  r->config = config_of(r->file, path, changes);
   r->data = load_data(r->config);
   resolve_ess(r->config, r->data);
   r->evaluator = std::make_unique<Evaluator>(r->layout, r->config, r->data, Exec());

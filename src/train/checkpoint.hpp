@@ -50,6 +50,17 @@ struct Restored {
 std::unique_ptr<Restored> restore(const std::string& path,
                                   const std::vector<std::pair<std::string, std::string>>& changes);
 
+/// A language model rebuilt from a posterior file alone: its text is not needed.
+struct TextModel {
+  /// Errors (65, 66, 78): the file, its tokenizer; it holds no language model.
+  TextModel(const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes);
+  Config config;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  Index vocabulary = 0, length = 0;  // positions
+  std::unique_ptr<Layout> layout = std::make_unique<Layout>();
+  std::unique_ptr<Optimizer> optimizer;
+};
+
 /// The numbers of a device vector, on the host; in the memory of `into`, where it is large enough.
 std::vector<float> to_host(const Vec& v, std::vector<float> into = {});
 
