@@ -49,6 +49,42 @@ TEST_CASE("models have the published numbers of parameters and their tensors PyT
   CHECK((*lenet)[lenet->find("fc1.weight")].shape == Shape{120, 400});
 }
 
+TEST_CASE("GPT-2 has the published numbers of parameters, and nanoGPT's names") {
+  const auto layout_of = [](Index layers, Index heads, Index width) {
+    Config c;
+    c.set("model.name", "gpt2", "test");
+    c.set("model.layers", std::to_string(layers), "test");
+    c.set("model.heads", std::to_string(heads), "test");
+    c.set("model.width", std::to_string(width), "test");
+    c.set("model.positions", "1024", "test");
+    c.resolve();
+    auto layout = std::make_unique<Layout>();
+    Graph g(*layout);
+    g.output(Models::of().find("gpt2").build(g, g.input({1, 2}, true), c, 50304));
+    g.finish(false);
+    return layout;
+  };
+  const auto small = layout_of(12, 12, 768);
+  CHECK(small->size() == 124373760);
+  CHECK(layout_of(24, 16, 1024)->size() == 354599936);
+  CHECK(layout_of(36, 20, 1280)->size() == 773582080);
+  const auto shape = [&](const std::string& name) {
+    const int i = small->find(name);
+    INFO(name);
+    REQUIRE(i >= 0);
+    return (*small)[i].shape;
+  };
+  CHECK(shape("transformer.wte.weight") == Shape{50304, 768});
+  CHECK(shape("transformer.wpe.weight") == Shape{1024, 768});
+  CHECK(shape("transformer.h.11.attn.c_attn.weight") == Shape{2304, 768});
+  CHECK(shape("transformer.h.0.mlp.c_proj.weight") == Shape{768, 3072});
+  CHECK(shape("transformer.ln_f.weight") == Shape{768});
+  CHECK(small->find("transformer.ln_f.bias") < 0);
+  // What is added to the residual stream starts with less (paper, section 4.1).
+  CHECK((*small)[small->find("transformer.h.3.mlp.c_fc.weight")].init.value == Approx(0.02));
+  CHECK((*small)[small->find("transformer.h.3.mlp.c_proj.weight")].init.value == Approx(0.02 / std::sqrt(24.0)));
+}
+
 TEST_CASE("weights start as PyTorch's: uniform within 1/sqrt(fan in), the same for the same seed") {
   Config c;
   c.set("model.name", "lenet", "test");

@@ -70,6 +70,15 @@ Config run_of(const std::string& model, const std::string& optimizer, const std:
     set("model.sizes", "8");
     set("model.dropout", "0.1");
     set("data.global_batch", "24");  // does not divide the 400 examples
+  } else if (model == "gpt2") {
+    set("data.name", "sentences");
+    set("data.length", "16");
+    set("data.train_size", "30");
+    set("data.test_size", "5");
+    set("data.global_batch", "4");
+    set("model.dropout", "0.1");
+    set("data.windows", optimizer == "ivon" ? "random" : "epoch");
+    for (const auto& [key, value] : Models::of().find(model).small) set(key.c_str(), value);
   } else if (model == "lenet") {
     set("data.name", "glyphs");
     set("data.train_size", "30");
@@ -90,7 +99,7 @@ TEST_CASE("E1: every optimizer and model resumes exactly") {
   const std::string root = "exact-test";
   std::filesystem::remove_all(root);
   constexpr int steps = 8;
-  for (const std::string model : {"mlp", "lenet", "resnet20"})
+  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2"})
     for (const std::string optimizer : {"ivon", "von", "adamw", "sgd"}) {
       const std::string whole = root + "/whole-" + model + optimizer;
       REQUIRE(train_run(run_of(model, optimizer, whole, steps, 0), true).code == Exit::ok);
