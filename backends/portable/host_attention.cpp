@@ -20,8 +20,15 @@ Index padded(Index n) { return panels_of(n) * kLanes; }
 void pack_transposed(const Real* from, Index pitch, Index rows, Index width, Real* to) {
   for (Index first = 0; first < rows; first += kLanes, to += width * kLanes) {
     const Index lanes = std::min<Index>(kLanes, rows - first);
-    for (Index j = 0; j < kLanes; ++j)
-      for (Index k = 0; k < width; ++k) to[k * kLanes + j] = j < lanes ? from[(first + j) * pitch + k] : Real(0);
+    if (lanes < kLanes) std::fill(to, to + width * kLanes, Real(0));
+    // Sixteen columns at a time: where they go is in cache still when the next row comes.
+    for (Index k = 0; k < width; k += kLanes) {
+      const Index columns = std::min<Index>(kLanes, width - k);
+      for (Index j = 0; j < lanes; ++j) {
+        const Real* const row = from + (first + j) * pitch + k;
+        for (Index c = 0; c < columns; ++c) to[(k + c) * kLanes + j] = row[c];
+      }
+    }
   }
 }
 
@@ -29,8 +36,16 @@ void pack_transposed(const Real* from, Index pitch, Index rows, Index width, Rea
 void pack_rows(const Real* from, Index pitch, Index rows, Index width, Real factor, Index stride, Real* to) {
   for (Index first = 0; first < width; first += kLanes, to += stride * kLanes) {
     const Index lanes = std::min<Index>(kLanes, width - first);
-    for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < kLanes; ++j) to[i * kLanes + j] = j < lanes ? factor * from[i * pitch + first + j] : Real(0);
+    for (Index i = 0; i < rows; ++i) {
+      const Real* const row = from + i * pitch + first;
+      Real* const out = to + i * kLanes;
+      if (lanes == kLanes) {
+        VARION_LANES
+        for (Index j = 0; j < kLanes; ++j) out[j] = factor * row[j];
+      } else {
+        for (Index j = 0; j < kLanes; ++j) out[j] = j < lanes ? factor * row[j] : Real(0);
+      }
+    }
   }
 }
 
@@ -58,9 +73,40 @@ Real exponentials(Real* x, Index n, Index end, Real shift) {
 }
 
 Real largest_of(const Real* x, Index n) {
-  Real top = x[0];
-  for (Index j = 1; j < n; ++j) top = x[j] > top ? x[j] : top;
+  Real most[kLanes], top = x[0];
+  for (Real& m : most) m = x[0];
+  Index j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    VARION_LANES
+    for (Index k = 0; k < kLanes; ++k) most[k] = x[j + k] > most[k] ? x[j + k] : most[k];
+  }
+  for (; j < n; ++j) top = x[j] > top ? x[j] : top;
+  for (const Real m : most) top = m > top ? m : top;
   return top;
+}
+
+/// The sum of a b, in lanes.
+Real dot(const Real* a, const Real* b, Index n) {
+  Real part[kLanes] = {}, sum = 0;
+  Index j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    VARION_LANES
+    for (Index k = 0; k < kLanes; ++k) part[k] = std::fma(a[j + k], b[j + k], part[k]);
+  }
+  for (; j < n; ++j) sum = std::fma(a[j], b[j], sum);
+  for (const Real p : part) sum += p;
+  return sum;
+}
+
+/// to (+)= factor times from.
+void scaled_row(const Real* from, Real factor, Index n, bool add, Real* to) {
+  if (add) {
+    VARION_IVDEP
+    for (Index j = 0; j < n; ++j) to[j] = std::fma(factor, from[j], to[j]);
+  } else {
+    VARION_IVDEP
+    for (Index j = 0; j < n; ++j) to[j] = factor * from[j];
+  }
 }
 
 struct Sizes {
@@ -118,7 +164,7 @@ void host_attention_forward(const Attention& s, const Real* qkv, Real* y, Real* 
         product(rows, seen, scores, n.keys, values + p * t * kLanes, c);
         const Index lanes = std::min<Index>(kLanes, d - p * kLanes);
         for (Index i = 0; i < rows; ++i)
-          for (Index j = 0; j < lanes; ++j) y[s.output(item) + (first + i) * next + p * kLanes + j] = share[i] * c[i * kLanes + j];
+          scaled_row(c + i * kLanes, share[i], lanes, false, y + s.output(item) + (first + i) * next + p * kLanes);
       }
     }
   });
@@ -159,35 +205,36 @@ void host_attention_backward(const Attention& s, const Real* qkv, const Real* y,
       for (Index first = 0; first < block; first += kTileRows) {
         const Index rows = std::min(kTileRows, block - first), reach = s.causal ? begin + first + rows : t;
         Real along[kTileRows] = {};
-        for (Index i = 0; i < rows; ++i)
-          for (Index k = 0; k < d; ++k) along[i] = std::fma(above[(first + i) * d + k], out[(begin + first + i) * next + k], along[i]);
+        for (Index i = 0; i < rows; ++i) along[i] = dot(above + (first + i) * d, out + (begin + first + i) * next, d);
         for (Index p = 0; p < panels_of(seen); ++p) {
-          const bool empty = p * kLanes >= reach;
-          if (!empty) {
-            product(rows, d, queries + first * d, d, keys + p * d * kLanes, a);
-            product(rows, d, above + first * d, d, values + p * d * kLanes, b);
+          if (p * kLanes >= reach) {
+            for (Index i = 0; i < rows; ++i) {
+              std::fill_n(probability + (first + i) * n.keys + p * kLanes, kLanes, Real(0));
+              std::fill_n(error + (first + i) * n.keys + p * kLanes, kLanes, Real(0));
+            }
+            continue;
           }
+          product(rows, d, queries + first * d, d, keys + p * d * kLanes, a);
+          product(rows, d, above + first * d, d, values + p * d * kLanes, b);
           for (Index i = 0; i < rows; ++i) {
-            const Index own = s.causal ? begin + first + i + 1 : t, in = empty ? 0 : std::clamp<Index>(own - p * kLanes, 0, kLanes);
+            const Index own = s.causal ? begin + first + i + 1 : t, in = std::clamp<Index>(own - p * kLanes, 0, kLanes);
             const Real log_of = log_sum[item * t + begin + first + i];
             Real* const pr = probability + (first + i) * n.keys + p * kLanes;
             Real* const er = error + (first + i) * n.keys + p * kLanes;
+            const Real *const score = a + i * kLanes, *const slope = b + i * kLanes, mean = along[i];
             VARION_LANES
             for (Index j = 0; j < kLanes; ++j) {
-              const Real w = j < in ? exp_lane(a[i * kLanes + j] - log_of) : Real(0);
-              pr[j] = w;
-              er[j] = j < in ? w * (b[i * kLanes + j] - along[i]) : Real(0);
+              pr[j] = exp_lane(score[j] - log_of);
+              er[j] = pr[j] * (slope[j] - mean);
             }
+            for (Index j = in; j < kLanes; ++j) pr[j] = er[j] = 0;  // behind the position
           }
         }
         for (Index p = 0; p < across; ++p) {
           product(rows, reach, error + first * n.keys, n.keys, key_rows + p * t * kLanes, a);
           const Index lanes = std::min<Index>(kLanes, d - p * kLanes);
           for (Index i = 0; i < rows; ++i)
-            for (Index j = 0; j < lanes; ++j) {
-              Real& to = dqkv[s.query(item) + (begin + first + i) * pitch + p * kLanes + j];
-              to = add ? std::fma(scale, a[i * kLanes + j], to) : scale * a[i * kLanes + j];
-            }
+            scaled_row(a + i * kLanes, scale, lanes, add, dqkv + s.query(item) + (begin + first + i) * pitch + p * kLanes);
         }
       }
       for (Index key = 0; key < seen; key += kTileRows)
@@ -198,11 +245,11 @@ void host_attention_backward(const Attention& s, const Real* qkv, const Real* y,
         }
     }
     for (Index key = 0; key < t; ++key)
-      for (Index k = 0; k < d; ++k) {
-        const Index from = (key / kTileRows * across + k / kLanes) * kTileRows * kLanes + key % kTileRows * kLanes + k % kLanes;
-        Real* const to = dqkv + s.query(item) + key * pitch + k;
-        to[next] = add ? to[next] + sum_k[from] : sum_k[from];
-        to[2 * next] = add ? to[2 * next] + sum_v[from] : sum_v[from];
+      for (Index p = 0; p < across; ++p) {
+        const Index from = (key / kTileRows * across + p) * kTileRows * kLanes + key % kTileRows * kLanes, lanes = std::min<Index>(kLanes, d - p * kLanes);
+        Real* const to = dqkv + s.query(item) + key * pitch + p * kLanes;
+        scaled_row(sum_k + from, 1, lanes, add, to + next);
+        scaled_row(sum_v + from, 1, lanes, add, to + 2 * next);
       }
   });
 }
