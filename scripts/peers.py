@@ -28,6 +28,9 @@ ENVIRONMENTS = {"default": {}, "heap": KEEP, "heap+huge": {**KEEP, **HUGE}, "hea
 PEERS = {"best": "PyTorch, best", "eager": "best without torch.compile", "shipped": "as shipped"}  # sides of the table
 STATES = {"sgd": 2, "adamw": 3, "ivon": 3}  # full-length arrays kept from step to step, the weights included
 MLP = (784, 1024, 1024, 10)
+# Layers, heads, width, vocabulary, positions; length of a window.
+GPT2 = {"gpt2-124m-64": (12, 12, 768, 50304, 1024, 64), "gpt2-124m-1024": (12, 12, 768, 50304, 1024, 1024),
+        "gpt2-10m": (6, 6, 384, 65, 256, 256)}
 NOISE = 124000000
 
 
@@ -36,7 +39,7 @@ def case_names():
         for optimizer in STATES:
             yield f"optimizer/{optimizer}/{n}"
     yield "noise/stored"
-    for model in ("mlp-1024-1024/128", "resnet20/50", "resnet20/128"):
+    for model in ("mlp-1024-1024/128", "resnet20/50", "resnet20/128", "gpt2-124m-64/4", "gpt2-124m-1024/1", "gpt2-10m/16"):
         for optimizer in STATES:
             yield f"step/{model}/{optimizer}"
 
@@ -50,10 +53,11 @@ def codes_of(name):
         return {"sgd": ["plain", "foreach", "fused"], "adamw": ["plain", "foreach", "fused"],
                 "ivon": ["plain", "compiled-step"]}[words[1]]
     update = {"sgd": " fused", "adamw": " fused", "ivon": ""}[words[3]]
-    nets = ["folded", "compile", "compile folded", "compile folded last"] if words[1] == "resnet20" else ["", "compile", "compile autotune"]
+    nets = (["folded", "compile", "compile folded", "compile folded last"] if words[1] == "resnet20" else
+            ["", "compile"] if words[1] in GPT2 else ["", "compile", "compile autotune"])
     codes = ["plain"] + [(net + update).strip() for net in nets]
     if words[3] == "ivon":
-        codes.append(nets[2] + " compiled-step")
+        codes.append(nets[min(2, len(nets) - 1)] + " compiled-step")
     return [c for c in codes if c]
 
 
@@ -66,6 +70,11 @@ def work_of(name):
         n = int(words[2])
         return 4 * n * (2 * STATES[words[1]] + 1 + (words[1] == "ivon")), 0, n, "parameter"
     batch = int(words[2])
+    if words[1] in GPT2:
+        layers, _, width, vocabulary, _, length = GPT2[words[1]]
+        tokens = batch * length
+        attention = 4 * tokens * length * width * 0.5 * layers  # of what a position may see
+        return 0, 3 * (2 * tokens * width * (12 * layers * width + vocabulary) + attention), tokens, "token"
     if words[1] == "mlp-1024-1024":
         each = [2 * a * b for a, b in zip(MLP, MLP[1:])]
     else:
@@ -131,6 +140,49 @@ def make_resnet20(torch, folded):
     return net
 
 
+def make_gpt2(torch, size):
+    """The network of models/gpt2.cpp; tokens and targets [batch, length] to the mean loss."""
+    nn, functional = torch.nn, torch.nn.functional
+    layers, heads, width, vocabulary, positions, _ = size
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm_one, self.norm_two = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
+            self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+            self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+        def forward(self, x):
+            batch, length, _ = x.shape
+            q, k, v = (part.view(batch, length, heads, width // heads).transpose(1, 2)
+                       for part in self.qkv(self.norm_one(x)).split(width, dim=2))
+            seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.out(seen.transpose(1, 2).reshape(batch, length, width))
+            return x + self.down(functional.gelu(self.up(self.norm_two(x))))
+
+    class Gpt2(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(positions, width)
+            self.blocks = nn.ModuleList(Block() for _ in range(layers))
+            self.norm = nn.LayerNorm(width, bias=False)
+            for p in self.parameters():
+                if p.dim() == 2:
+                    nn.init.normal_(p, std=0.02)
+
+        def forward(self, tokens, targets):
+            x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
+            for block in self.blocks:
+                x = block(x)
+            logits = functional.linear(self.norm(x), self.tokens.weight)
+            return functional.cross_entropy(logits.view(-1, vocabulary), targets.view(-1))
+
+    net = Gpt2()
+    if layers == 12:
+        assert sum(p.numel() for p in net.parameters()) == 124373760
+    return net
+
+
 def make_mlp(torch):
     layers = []
     for a, b in zip(MLP, MLP[1:]):
@@ -164,17 +216,20 @@ def make_body(torch, name, code):
         def gradients():
             weight.grad = gradient
     else:
-        batch, images = int(words[2]), words[1] == "resnet20"
-        net = make_resnet20(torch, "folded" in code) if images else make_mlp(torch)
+        batch, images, text = int(words[2]), words[1] == "resnet20", GPT2.get(words[1])
+        net = make_gpt2(torch, text) if text else make_resnet20(torch, "folded" in code) if images else make_mlp(torch)
         shape = (3, 32, 32) if images else (784,)
-        batches = [(torch.randn(batch, *shape), torch.arange(batch) % 10) for _ in range(4)]
+        if text:
+            batches = [tuple(torch.randint(text[3], (batch, text[5])) for _ in "xy") for _ in range(4)]
+        else:
+            batches = [(torch.randn(batch, *shape), torch.arange(batch) % 10) for _ in range(4)]
         if "last" in code:
             net = net.to(memory_format=torch.channels_last)
             batches = [(x.contiguous(memory_format=torch.channels_last), y) for x, y in batches]
         optimizer = make_optimizer(torch, words[3], net.parameters(), code)
 
         def loss(x, y):
-            return torch.nn.functional.cross_entropy(net(x), y)
+            return net(x, y) if text else torch.nn.functional.cross_entropy(net(x), y)
         if "compile" in code:
             loss = torch.compile(loss, mode="max-autotune-no-cudagraphs" if "autotune" in code else None)
         count = 0
@@ -341,8 +396,8 @@ def fastest(rows):
 
 
 def rate_text(row, seconds):
-    if row["item"] == "image":
-        return f"{row['items'] / seconds:.0f} image/s"
+    if row["item"] in ("image", "token"):
+        return f"{row['items'] / seconds:.0f} {row['item']}/s"
     return f"{1e9 * seconds / row['items']:.3f} ns/{row['item'][:5]}"
 
 
@@ -426,11 +481,11 @@ def table(runner, rounds, settings):
         return "{:.2f} [{:.2f} {:.2f}]".format(*spread(x / y for x, y in zip(a, b)))
     for name, sides in rounds.items():
         one = median_row(sides["varion"])
-        unit = "images/s" if one["item"] == "image" else f"ns/{one['item']}"
+        unit = f"{one['item']}s/s" if one["item"] in ("image", "token") else f"ns/{one['item']}"
         cells = {}
         for side, rows in sides.items():
             r = median_row(rows)
-            if r["item"] == "image":
+            if r["item"] in ("image", "token"):
                 cells[side] = cell((r["items"] / r["median_s"], r["items"] / r["max_s"], r["items"] / r["min_s"]))
             else:
                 cells[side] = cell([1e9 * r[k] / r["items"] for k in ("median_s", "min_s", "max_s")])
