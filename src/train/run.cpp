@@ -435,10 +435,12 @@ class Run {
     told_once_ = true;
     told_ = Clock::now();
     const double left = static_cast<double>(total_ - now()) * trained_ / static_cast<double>(timed_);
+    const bool text = data_.vocabulary > 0;
     char line[200];
-    std::snprintf(line, sizeof line, "step %8lld  epoch %7.2f  loss %8.4f  |g| %8.3g  %8.0f examples/s  %5.0f s left",
+    std::snprintf(line, sizeof line, "step %8lld  epoch %7.2f  loss %8.4f  |g| %8.3g  %8.0f %s/s  %5.0f s left",
                   static_cast<long long>(now()), epoch(), loss_, norm_,
-                  static_cast<double>(timed_ * trainer_.batch()) / trained_, left);
+                  static_cast<double>(timed_ * trainer_.batch() * (text ? data_.train.example.size() : 1)) / trained_,
+                  text ? "tokens" : "examples", left);
     folder_.say(line + health_);
   }
 
