@@ -8,12 +8,25 @@
 
 namespace varion {
 
+namespace {
+/// x W^T, and with a rank the adapter's x A^T B^T on top (LoRA: Hu et al. 2022, with alpha = rank): A [rank, in] starts
+/// uniform as PyTorch's layers do, B [out, rank] at zero.
+Node adapted(Graph& g, Node x, const std::string& name, Index out, const LinearOptions& options, Index rank) {
+  const Node y = linear(g, x, name, out, options);
+  if (rank == 0) return y;
+  LinearOptions from_zero{false};
+  from_zero.zero = true;
+  return add(g, y, linear(g, linear(g, x, name + ".lora_A", rank, {false}), name + ".lora_B", out, from_zero));
+}
+}  // namespace
+
 Node gpt2(Graph& g, Node tokens, const Config& config, Index vocabulary) {
   const Index layers = config.integer("model.layers"), heads = config.integer("model.heads"), width = config.integer("model.width");
   const Index length = g.shape(tokens)[1], longest = g.decodes() > 0 ? g.decodes() : length;
   const Index wanted = config.integer("model.positions"), positions = wanted > 0 ? wanted : longest;
   require(width % heads == 0, Exit::config, "model.width = ", width, " is no multiple of model.heads = ", heads);
   require(longest <= positions, Exit::config, "data.length = ", longest, " is more than model.positions = ", positions);
+  const Index rank = config.integer("model.lora_rank");
   const Real dropped = static_cast<Real>(config.real("model.dropout"));
   constexpr Real deviation = Real(0.02);  // GPT-2's; what is added to the residual stream starts smaller
   const Real added = deviation / std::sqrt(2 * static_cast<Real>(layers));
@@ -21,11 +34,11 @@ Node gpt2(Graph& g, Node tokens, const Config& config, Index vocabulary) {
   Node x = dropout(g, embedding(g, tokens, "transformer", {vocabulary, positions, width, length, deviation}), dropped);  // [N T, D]
   for (Index layer = 0; layer < layers; ++layer) {
     const std::string name = "transformer.h." + std::to_string(layer);
-    Node y = linear(g, layer_norm(g, x, name + ".ln_1", false), name + ".attn.c_attn", 3 * width, plain);
-    y = linear(g, attention(g, y, {heads, length, true}), name + ".attn.c_proj", width, last);
+    Node y = adapted(g, layer_norm(g, x, name + ".ln_1", false), name + ".attn.c_attn", 3 * width, plain, rank);
+    y = adapted(g, attention(g, y, {heads, length, true}), name + ".attn.c_proj", width, last, rank);
     x = add(g, x, dropout(g, y, dropped));
-    y = gelu(g, linear(g, layer_norm(g, x, name + ".ln_2", false), name + ".mlp.c_fc", 4 * width, plain));  // [N T, 4 D]
-    x = add(g, x, dropout(g, linear(g, y, name + ".mlp.c_proj", width, last), dropped));
+    y = gelu(g, adapted(g, layer_norm(g, x, name + ".ln_2", false), name + ".mlp.c_fc", 4 * width, plain, rank));  // [N T, 4 D]
+    x = add(g, x, dropout(g, adapted(g, y, name + ".mlp.c_proj", width, last, rank), dropped));
   }
   return layer_norm(g, x, "transformer.ln_f", false);
 }
@@ -39,9 +52,14 @@ const bool registered =
                          {"model.heads", T::integer, "6", "heads of an attention", {}, 1, 1000},
                          {"model.width", T::integer, "384", "numbers a token, a multiple of the heads", {}, 1, 1e6},
                          {"model.positions", T::integer, "0", "longest text it can be used on (0: data.length)", {}, 0, 1e6},
+                         {"model.lora_rank", T::integer, "0", "train adapters of this rank beside the matrices of every block, and nothing else (0: none)",
+                          {}, 0, 1e5},
                          {"model.dropout", T::real, "0", "share of what enters the residual stream that is dropped", {}, 0, 0.99}}) &&
     Models::of().add("gpt2", {"GPT-2 of any size, from tokens", {8}, gpt2, {timed, timed + 3},
-                              {{"model.layers", "2"}, {"model.heads", "2"}, {"model.width", "12"}}, "transformer.wte.weight"});
+                              {{"model.layers", "2"}, {"model.heads", "2"}, {"model.width", "12"}}, "transformer.wte.weight",
+                              [](const std::string& name, const Config& config) {
+                                return config.integer("model.lora_rank") > 0 && name.find(".lora_") == std::string::npos;
+                              }});
 }  // namespace
 
 }  // namespace varion

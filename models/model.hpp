@@ -29,7 +29,14 @@ struct Model {
   std::vector<StepCase> timed = {};
   std::vector<std::pair<std::string, std::string>> small = {};  // settings that make it small, for tests
   std::string head = {};  // of language models: the parameter [vocabulary, D] whose product with what `build` returns gives the logits
+  /// Which parameters are frozen. Empty: none.
+  std::function<bool(const std::string& parameter, const Config&)> frozen = {};
 };
 using Models = Registry<Model>;
+
+/// Tells the layout which parameters the model freezes, before it records its first graph.
+inline void freeze(Layout& layout, const Model& model, const Config& config) {
+  if (model.frozen) layout.freeze([frozen = model.frozen, config](const std::string& name) { return frozen(name, config); });
+}
 
 }  // namespace varion

@@ -1,6 +1,7 @@
 #include "core/layout.hpp"
 
 #include "core/error.hpp"
+#include "core/memory.hpp"
 #include "core/random.hpp"
 
 namespace varion {
@@ -8,6 +9,8 @@ namespace varion {
 int Layout::find(const std::string& name) const {
   for (size_t i = 0; i < parameters_.size(); ++i)
     if (parameters_[i].name == name) return static_cast<int>(i);
+  for (size_t i = 0; i < frozen_.size(); ++i)
+    if (frozen_[i].name == name) return kFrozen + static_cast<int>(i);
   return -1;
 }
 
@@ -25,8 +28,11 @@ int Layout::add(const std::string& name, const Shape& shape, Init init) {
   p.shape = shape;
   p.init = init;
   p.group = shape.rank >= 2 ? 0 : 1;
-  parameters_.push_back(p);
-  return static_cast<int>(parameters_.size()) - 1;
+  p.number = static_cast<int>(parameters_.size() + frozen_.size());
+  const bool frozen = frozen_rule_ && frozen_rule_(name);
+  std::vector<Parameter>& list = frozen ? frozen_ : parameters_;
+  list.push_back(p);
+  return static_cast<int>(list.size()) - 1 + (frozen ? kFrozen : 0);
 }
 
 void Layout::finish() {
@@ -38,6 +44,12 @@ void Layout::finish() {
         p.offset = size_;
         size_ += p.size();
       }
+  frozen_size_ = 0;
+  for (Parameter& p : frozen_) {
+    p.offset = frozen_size_;
+    frozen_size_ += p.size();
+  }
+  frozen_values_ = long_vector("varion::layout::frozen", frozen_size_);
   finished_ = true;
 }
 
@@ -61,25 +73,25 @@ std::vector<GroupRange> Layout::groups() const {
   return out;
 }
 
-void Layout::initialise(const Exec& exec, std::uint64_t seed, Vec flat) const {
-  ensure(finished_ && static_cast<Index>(flat.extent(0)) == size_, "initialise before finish");
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const Parameter& p = parameters_[i];
-    const Vec part = slice(flat, p.offset, p.size());
-    const RandomKey key = RandomKey::make(seed, Stream::init, i);
-    switch (p.init.kind) {
-      case Init::Kind::constant: Kokkos::deep_copy(exec, part, p.init.value); break;
-      case Init::Kind::uniform: fill_uniform(exec, key, p.init.value, part); break;
-      case Init::Kind::normal: {
-        fill_normal(exec, key, part);
-        const Real sd = p.init.value;
-        Kokkos::parallel_for(
-            "varion::layout::scale", Range(exec, 0, p.size()),
-            KOKKOS_LAMBDA(const Index j) { part(j) *= sd; });
-        break;
-      }
+/// 4 bytes written per number.
+void start_value(const Exec& exec, const RandomKey& key, const Init& init, Vec part) {
+  switch (init.kind) {
+    case Init::Kind::constant: Kokkos::deep_copy(exec, part, init.value); break;
+    case Init::Kind::uniform: fill_uniform(exec, key, init.value, part); break;
+    case Init::Kind::normal: {
+      fill_normal(exec, key, part);
+      const Real sd = init.value;
+      Kokkos::parallel_for(
+          "varion::layout::scale", Range(exec, 0, static_cast<Index>(part.extent(0))), KOKKOS_LAMBDA(const Index j) { part(j) *= sd; });
+      break;
     }
   }
+}
+
+void Layout::initialise(const Exec& exec, std::uint64_t seed, Vec flat) const {
+  ensure(finished_ && static_cast<Index>(flat.extent(0)) == size_, "initialise before finish");
+  for (const auto& [list, values] : {std::pair{&parameters_, flat}, {&frozen_, frozen_values_}})
+    for (const Parameter& p : *list) start_value(exec, RandomKey::make(seed, Stream::init, static_cast<std::uint64_t>(p.number)), p.init, slice(values, p.offset, p.size()));
 }
 
 }  // namespace varion

@@ -1,6 +1,7 @@
 // The flat parameter vector's table: which tensor lies where.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,8 @@ struct Parameter {
   std::string name;  // dotted, as in PyTorch's state_dict
   Shape shape;       // PyTorch's shape, C order
   Init init;
-  Index offset = 0;  // first element in the flat vector
+  Index offset = 0;  // first element in the flat vector, or in that of frozen parameters
+  int number = 0;    // in the order recorded
   int group = 0;     // 0: two or more dimensions ("matrix"); 1: one dimension ("vector")
   Index size() const { return shape.size(); }
 };
@@ -38,6 +40,10 @@ class Layout {
   static constexpr int kGroups = 2;
   static const char* group_name(int group) { return group == 0 ? "matrix" : "vector"; }
 
+  /// Parameters of which `rule` is true will be frozen: they stand in a vector of their own, and have no gradient, no state, no
+  /// noise. Asked before the first is added.
+  void freeze(std::function<bool(const std::string& name)> rule) { frozen_rule_ = std::move(rule); }
+
   /// The index of the parameter `name`, added when new. Errors: known under another shape, or new
   /// after `finish`.
   int add(const std::string& name, const Shape& shape, Init init);
@@ -46,10 +52,17 @@ class Layout {
   void finish();
   bool finished() const { return finished_; }
 
-  const std::vector<Parameter>& parameters() const { return parameters_; }
-  const Parameter& operator[](int i) const { return parameters_[static_cast<size_t>(i)]; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }  // that are trained
+  const std::vector<Parameter>& frozen() const { return frozen_; }
+  static bool is_frozen(int i) { return i >= kFrozen; }
+  const Parameter& operator[](int i) const {
+    return is_frozen(i) ? frozen_[static_cast<size_t>(i - kFrozen)] : parameters_[static_cast<size_t>(i)];
+  }
   int find(const std::string& name) const;  // -1 when absent
-  Index size() const { return size_; }
+  Index size() const { return size_; }      // of what is trained
+  Index frozen_size() const { return frozen_size_; }
+  /// The frozen parameters' values [frozen_size], shared by all that use this layout. Allocated by `finish`.
+  const Vec& frozen_values() const { return frozen_values_; }
   /// The groups' runs, as far as they are this process' own.
   std::vector<GroupRange> groups() const;
 
@@ -59,13 +72,16 @@ class Layout {
   Index own_end() const { return own_end_ < 0 ? size_ : own_end_; }
   Index own_size() const { return own_end() - own_begin(); }
 
-  /// Writes the starting values: element j of parameter i is number j of (seed, init, step i), so
-  /// that they do not depend on the order of the flat vector.
+  /// Writes the starting values, the frozen ones too: element j of parameter i, in the order recorded, is number j of (seed, init,
+  /// step i), so that they do not depend on the order of the flat vector.
   void initialise(const Exec& exec, std::uint64_t seed, Vec flat) const;
 
  private:
-  std::vector<Parameter> parameters_;
-  Index size_ = 0, own_begin_ = 0, own_end_ = -1;
+  static constexpr int kFrozen = 1 << 24;  // indices of frozen parameters start here
+  std::function<bool(const std::string&)> frozen_rule_;
+  std::vector<Parameter> parameters_, frozen_;
+  Vec frozen_values_;
+  Index frozen_size_ = 0, size_ = 0, own_begin_ = 0, own_end_ = -1;
   bool finished_ = false;
 };
 

@@ -25,7 +25,7 @@ Node Graph::record(Record r) {
   ensure(!finished_, "op '", r.op, "' recorded after the graph was finished");
   ensure(r.shape.size() > 0, "op '", r.op, "' has an empty output ", r.shape.text());
   Entry e;
-  e.wants_grad = !r.parameters.empty();
+  e.wants_grad = std::any_of(r.parameters.begin(), r.parameters.end(), [](int p) { return !Layout::is_frozen(p); });
   for (const Node n : r.inputs) {
     ensure(n.id >= 0 && n.id < size(), "op '", r.op, "' uses a node that does not exist");
     e.wants_grad = e.wants_grad || entry(n).wants_grad;
@@ -42,7 +42,9 @@ double Graph::flops(bool backward) const {
   for (const Entry& e : nodes_) {
     if (e.record.flops <= 0) continue;
     sum += e.record.flops;
-    if (backward) sum += e.record.flops * (wants_grad(e.record.inputs[0]) ? 2 : 1);
+    const auto& all = e.record.parameters;
+    const bool own = all.empty() || std::any_of(all.begin(), all.end(), [](int p) { return !Layout::is_frozen(p); });
+    if (backward) sum += e.record.flops * ((own ? 1 : 0) + (wants_grad(e.record.inputs[0]) ? 1 : 0));
   }
   return sum;
 }
@@ -168,10 +170,13 @@ GradSlot Replay::grad(Node n) {
 
 ConstVec Replay::parameter(int index) const {
   const Parameter& p = graph_.layout()[index];
-  return slice(weights, p.offset, p.size());
+  return slice(trains(index) ? weights : ConstVec(graph_.layout().frozen_values()), p.offset, p.size());
 }
 
+bool Replay::trains(int index) const { return graph_.trains(index); }
+
 GradSlot Replay::parameter_grad(int index) {
+  ensure(trains(index), "the gradient of a frozen parameter");
   const Parameter& p = graph_.layout()[index];
   char& written = parameter_written_[static_cast<size_t>(index)];
   const GradSlot slot{slice(gradient, p.offset, p.size()), accumulate || written != 0};

@@ -51,6 +51,7 @@ class Replay {
   Vec own_grad(Node n) const;      // the same, to be changed in place by that op's backward
   GradSlot grad(Node n);           // the buffer to add an input's gradient to
   ConstVec parameter(int index) const;
+  bool trains(int index) const;  // false for a frozen parameter, which has no gradient
   GradSlot parameter_grad(int index);
   Vec saved(Node n) const;    // kept from forward to backward of one node
   Vec scratch(Node n) const;  // valid within one forward or backward call
@@ -113,6 +114,7 @@ class Graph {
   bool wants_grad(Node n) const { return entry(n).wants_grad; }
   const std::string& op(Node n) const { return entry(n).record.op; }
   const Layout& layout() const { return *layout_; }
+  bool trains(int parameter) const { return parameter >= 0 && !Layout::is_frozen(parameter); }
   Index decodes() const { return decodes_; }
   int size() const { return static_cast<int>(nodes_.size()); }
   Index arena_words() const { return arena_words_; }

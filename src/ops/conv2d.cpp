@@ -42,7 +42,7 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
   r.parameters = {w};
   if (bias) r.parameters.push_back(b);
   r.shape = {s[0], conv.ho, conv.wo, out};
-  r.keep = {x};
+  if (g.trains(w)) r.keep = {x};
   r.flops = 2.0 * static_cast<double>(conv.n * conv.ho * conv.wo * out) * static_cast<double>(conv.patch());
   r.scratch_forward = backend::provider().conv_scratch(conv, false);
   const Index pixels = conv.n * conv.ho * conv.wo;
@@ -53,10 +53,11 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
   };
   r.backward = [=](Replay& p, Node y) {
     const ConstVec dy = p.grad_of(y);
-    const GradSlot dw = p.parameter_grad(w);
-    backend::provider().conv_backward_weight(p.exec, conv, p.value(x), dy, dw.add, dw.data,
-                                             p.scratch(y));
-    if (bias) column_sum(p.exec, pixels, out, dy, p.parameter_grad(b), p.scratch(y));
+    if (p.trains(w)) {
+      const GradSlot dw = p.parameter_grad(w);
+      backend::provider().conv_backward_weight(p.exec, conv, p.value(x), dy, dw.add, dw.data, p.scratch(y));
+    }
+    if (bias && p.trains(b)) column_sum(p.exec, pixels, out, dy, p.parameter_grad(b), p.scratch(y));
     if (!p.wants_grad(x)) return;
     const GradSlot dx = p.grad(x);
     backend::provider().conv_backward_data(p.exec, conv, dy, p.parameter(w), dx.add, dx.data,

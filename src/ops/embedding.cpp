@@ -98,7 +98,8 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
   };
   r.backward = [=](Replay& p, Node y) {
     const ConstVec dy = p.grad_of(y);
-    position_gradient(p.exec, rows, width, length, dy, p.parameter_grad(positions));
+    if (p.trains(positions)) position_gradient(p.exec, rows, width, length, dy, p.parameter_grad(positions));
+    if (!p.trains(table)) return;
     const GradSlot slot = p.parameter_grad(table);
     if (!slot.add) Kokkos::deep_copy(p.exec, slot.data, Real(0));
     if (kHostExec) token_gradient_columns(p.exec, rows, width, p.ints(tokens), dy, slot.data);

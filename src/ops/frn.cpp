@@ -165,6 +165,7 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual) {
   const int gamma = g.parameter(name + ".gamma", {c}, {Init::Kind::constant, 1});
   const int beta = g.parameter(name + ".beta", {c}, {Init::Kind::constant, 0});
   const int tau = g.parameter(name + ".tau", {c}, {Init::Kind::constant, 0});
+  ensure(g.trains(gamma) == g.trains(beta) && g.trains(beta) == g.trains(tau), "frn '", name, "' is frozen as a whole or not at all");
   Record r;
   r.op = "frn";
   r.inputs = {x};
@@ -183,7 +184,7 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual) {
     const GradSlot dx = p.wants_grad(x) ? p.grad(x) : GradSlot{Vec(), false};
     frn_backward(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta),
                  p.parameter(tau), p.saved(y), p.grad_of(y), dx, p.scratch(y));
-    frn_sums(p.exec, n, c, p.scratch(y), p.parameter_grad(gamma), p.parameter_grad(beta), p.parameter_grad(tau));
+    if (p.trains(gamma)) frn_sums(p.exec, n, c, p.scratch(y), p.parameter_grad(gamma), p.parameter_grad(beta), p.parameter_grad(tau));
   };
   return g.record(std::move(r));
 }

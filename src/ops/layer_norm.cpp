@@ -132,8 +132,8 @@ Node layer_norm(Graph& g, Node x, const std::string& name, bool bias) {
     const bool wants = p.wants_grad(x);
     layer_norm_backward(p.exec, rows, width, p.value(x), p.parameter(gamma), slice(kept, 0, rows), slice(kept, rows, rows),
                         p.grad_of(y), bias, wants, wants ? p.grad(x) : GradSlot{}, part);
-    sum_chunks(p.exec, chunks, width, 2 * width, part, p.parameter_grad(gamma));
-    if (bias) sum_chunks(p.exec, chunks, width, 2 * width, slice(part, width, chunks * 2 * width - width), p.parameter_grad(beta));
+    if (p.trains(gamma)) sum_chunks(p.exec, chunks, width, 2 * width, part, p.parameter_grad(gamma));
+    if (bias && p.trains(beta)) sum_chunks(p.exec, chunks, width, 2 * width, slice(part, width, chunks * 2 * width - width), p.parameter_grad(beta));
   };
   return g.record(std::move(r));
 }

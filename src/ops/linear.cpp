@@ -33,18 +33,21 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
   ensure(bias || !activates, "linear '", name, "': the ReLU goes with the bias");
   const Init uniform{Init::Kind::uniform, 1 / std::sqrt(static_cast<Real>(in))};
   const bool normal = options.deviation > 0;
-  const int w = g.parameter(name + ".weight", {out, in}, normal ? Init{Init::Kind::normal, options.deviation} : uniform);
-  const int b = bias ? g.parameter(name + ".bias", {out}, normal ? Init{Init::Kind::constant, 0} : uniform) : -1;
+  const Init none{Init::Kind::constant, 0};
+  const int w = g.parameter(name + ".weight", {out, in}, options.zero ? none : normal ? Init{Init::Kind::normal, options.deviation} : uniform);
+  const int b = bias ? g.parameter(name + ".bias", {out}, normal ? none : uniform) : -1;
   Record r;
   r.op = "linear";
   r.inputs = {x};
   r.parameters = {w};
   if (bias) r.parameters.push_back(b);
   r.shape = {n, out};
-  r.keep = {x};
+  if (g.trains(w)) r.keep = {x};
   r.flops = 2.0 * static_cast<double>(n * out) * static_cast<double>(in);
   r.keep_output = r.changes_grad = activates;
-  r.scratch_backward = bias ? column_sum_words(n, out) : 0;
+  const Index sum_words = bias ? column_sum_words(n, out) : 0;
+  const bool drops = activates && !g.trains(b);  // the pass behind a ReLU sums columns even if nobody wants the sum
+  r.scratch_backward = sum_words + (drops ? out : 0);
   r.forward = [=](Replay& p, Node y) {  // y = x W^T + b
     backend::provider().gemm(p.exec, false, true, n, out, in, p.value(x), p.parameter(w), false, p.value(y));
     if (activates) add_bias<true>(p.exec, n, out, p.parameter(b), p.value(y));
@@ -52,10 +55,14 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
   };
   r.backward = [=](Replay& p, Node y) {
     const ConstVec dy = p.grad_of(y);
-    if (activates) relu_column_sum(p.exec, n, out, p.value(y), p.own_grad(y), p.parameter_grad(b), p.scratch(y));
-    else if (bias) column_sum(p.exec, n, out, dy, p.parameter_grad(b), p.scratch(y));
-    const GradSlot dw = p.parameter_grad(w);
-    backend::provider().gemm(p.exec, true, false, out, in, n, dy, p.value(x), dw.add, dw.data);
+    if (activates)
+      relu_column_sum(p.exec, n, out, p.value(y), p.own_grad(y), drops ? GradSlot{slice(p.scratch(y), sum_words, out), false} : p.parameter_grad(b),
+                      p.scratch(y));
+    else if (bias && p.trains(b)) column_sum(p.exec, n, out, dy, p.parameter_grad(b), p.scratch(y));
+    if (p.trains(w)) {
+      const GradSlot dw = p.parameter_grad(w);
+      backend::provider().gemm(p.exec, true, false, out, in, n, dy, p.value(x), dw.add, dw.data);
+    }
     if (!p.wants_grad(x)) return;
     const GradSlot dx = p.grad(x);
     backend::provider().gemm(p.exec, false, false, n, in, out, dy, p.parameter(w), dx.add, dx.data);

@@ -45,9 +45,10 @@ struct LinearOptions {
   bool bias = true;
   bool relu = false;  // in the pass that adds the bias
   Real deviation = 0;  // of weights that start normal, with biases at 0
+  bool zero = false;   // weights start at 0
 };
 /// y = x W^T + b. x [N, in] -> [N, out]. Parameters name.weight [out, in], name.bias [out],
-/// both U(-1/sqrt(in), 1/sqrt(in)) unless a deviation is given.
+/// both U(-1/sqrt(in), 1/sqrt(in)) unless the options say otherwise.
 Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions options = {});
 
 struct ConvOptions {

@@ -113,8 +113,10 @@ Node tied_linear(Graph& g, Node x, const std::string& weight) {
     backend::provider().gemm(p.exec, false, true, rows, classes, width, p.value(x), p.parameter(w), false, p.value(y));
   };
   r.backward = [=](Replay& p, Node y) {
-    const GradSlot dw = p.parameter_grad(w);
-    backend::provider().gemm(p.exec, true, false, classes, width, rows, p.grad_of(y), p.value(x), dw.add, dw.data);
+    if (p.trains(w)) {
+      const GradSlot dw = p.parameter_grad(w);
+      backend::provider().gemm(p.exec, true, false, classes, width, rows, p.grad_of(y), p.value(x), dw.add, dw.data);
+    }
     if (!p.wants_grad(x)) return;
     const GradSlot dx = p.grad(x);
     backend::provider().gemm(p.exec, false, false, rows, width, classes, p.grad_of(y), p.parameter(w), dx.add, dx.data);
@@ -146,8 +148,10 @@ Node tied_cross_entropy(Graph& g, Node x, const std::string& weight, Node target
   r.backward = [=](Replay& p, Node y) {
     const Vec kept = p.saved(y), logits = slice(kept, 0, logit_words), log_sum = slice(kept, logit_words, rows);
     softmax_gradient(p.exec, rows, classes, p.ints(target), log_sum, slice(kept, logit_words + rows, 1), p.grad_of(y), logits);
-    const GradSlot dw = p.parameter_grad(w);
-    backend::provider().gemm(p.exec, true, false, classes, width, rows, logits, p.value(x), dw.add, dw.data);
+    if (p.trains(w)) {
+      const GradSlot dw = p.parameter_grad(w);
+      backend::provider().gemm(p.exec, true, false, classes, width, rows, logits, p.value(x), dw.add, dw.data);
+    }
     if (!p.wants_grad(x)) return;
     const GradSlot dx = p.grad(x);
     backend::provider().gemm(p.exec, false, false, rows, width, classes, logits, p.parameter(w), dx.add, dx.data);
@@ -217,8 +221,8 @@ Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node targe
     }
   };
   r.backward = [=](Replay& p, Node y) {
-    const GradSlot dw = p.parameter_grad(w);
-    const bool wants = p.wants_grad(x);
+    const bool wants = p.wants_grad(x), trains = p.trains(w);
+    const GradSlot dw = trains ? p.parameter_grad(w) : GradSlot{};
     const GradSlot dx = wants ? p.grad(x) : GradSlot{};
     for (Index first = 0; first < rows; first += block) {
       const Index count = std::min(block, rows - first);
@@ -226,8 +230,9 @@ Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node targe
       const Vec logits = slice(p.scratch(y), 0, count * classes);
       likelihood_gradient(p.exec, count, classes, slice(p.ints(target), first, count), slice(p.scratch(y), block * classes + block, count),
                           slice(p.grad_of(y), first, count), logits);
-      backend::provider().gemm(p.exec, true, false, classes, width, count, logits, slice(p.value(x), first * width, count * width),
-                               dw.add || first > 0, dw.data);
+      if (trains)
+        backend::provider().gemm(p.exec, true, false, classes, width, count, logits, slice(p.value(x), first * width, count * width),
+                                 dw.add || first > 0, dw.data);
       if (wants)
         backend::provider().gemm(p.exec, false, false, count, width, classes, logits, p.parameter(w), dx.add, slice(dx.data, first * width, count * width));
     }

@@ -29,6 +29,7 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
   const Config::Value& precision = config.values().at("train.precision");
   backend::use_precision(precision.text, precision.source + ": train.precision");
   const Model& model = Models::of().find(config.text("model.name"));
+  freeze(layout, model, config);
   const bool text = data.vocabulary > 0, classes = data.classes > 0;
   require(text == !model.head.empty(), Exit::config, "model.name = ", config.text("model.name"), " reads ", text ? "no text" : "text only",
           ", data.name = ", config.text("data.name"), " is ", text ? "one" : "none");

@@ -12,6 +12,7 @@ TextSampler::TextSampler(Layout& layout, const Config& config, Index vocabulary,
     : exec_(exec), graph_(layout, length), length_(length) {
   const Model& model = Models::of().find(config.text("model.name"));
   require(!model.head.empty(), Exit::config, "model.name = ", config.text("model.name"), " writes no text");
+  freeze(layout, model, config);
   token_ = graph_.input({1, 1}, true);
   logits_ = tied_linear(graph_, model.build(graph_, token_, config, vocabulary), model.head);
   graph_.output(logits_);
