@@ -102,7 +102,8 @@ Gpt2Vocabulary parse_gpt2_vocabulary(const std::string& json, const std::string&
 Gpt2Vocabulary read_gpt2_vocabulary(const std::string& folder) {
   constexpr size_t kMost = size_t(64) << 20;
   const std::string json = one_of(folder, "encoder.json", "vocab.json"), merges = one_of(folder, "vocab.bpe", "merges.txt");
-  return parse_gpt2_vocabulary(io::read_file(json, kMost), json, io::read_file(merges, kMost), merges);
+  const std::string tokens = io::read_file(json, kMost);
+  return parse_gpt2_vocabulary(tokens, json, io::read_file(merges, kMost), merges);
 }
 
 }  // namespace varion

@@ -26,8 +26,11 @@ constexpr const char* kUsage =
 class Progress {
  public:
   explicit Progress(std::uint64_t total) : total_(total) {}
-  ~Progress() {
+  ~Progress() { clear(); }
+  /// Takes the bar away.
+  void clear() {
     if (drawn_) std::fprintf(stderr, "\r%70s\r", "");
+    drawn_ = false;
   }
   double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
   void at(std::uint64_t done) {
@@ -129,6 +132,7 @@ int convert(const Arguments& a, bool force) {
   } catch (const TextError& e) {
     fail(e.code(), files.place(before + e.byte), " ", e.reason);
   }
+  progress.clear();
   if (!is_quiet())
     std::printf("%s: %lld tokens in %zu file%s, from %.1f MB of text in %.1f s; the tokenizer is in %s/%s\n", out.c_str(),
                 static_cast<long long>(writer.written()), writer.count_files(), writer.count_files() == 1 ? "" : "s",
