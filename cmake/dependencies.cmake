@@ -30,16 +30,18 @@ find_package(ZLIB REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(nlohmann_json REQUIRED)
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)  # its code is in the header
+find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)  # classes of characters, for tokenizers
+find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
 find_package(Threads REQUIRED)
 
 include(providers)
 
 add_library(varion_common INTERFACE)
 target_include_directories(varion_common INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
-target_include_directories(varion_common SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS} ${XXHASH_INCLUDE_DIR})
+target_include_directories(varion_common SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS} ${XXHASH_INCLUDE_DIR} ${UTF8PROC_INCLUDE_DIR})
 target_link_libraries(varion_common INTERFACE Kokkos::kokkos Kokkos::kokkoskernels MPI::MPI_C
   ${HDF5_HL_LIBRARIES} ${HDF5_LIBRARIES} Boost::program_options ZLIB::ZLIB OpenSSL::Crypto nlohmann_json::nlohmann_json
-  Threads::Threads)
+  ${UTF8PROC_LIBRARY} Threads::Threads)
 target_compile_definitions(varion_common INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)  # MPI's C interface only
 target_include_directories(varion_common SYSTEM INTERFACE ${VARION_PROVIDER_INCLUDES})
 target_link_libraries(varion_common INTERFACE ${VARION_PROVIDER_LIBRARIES})

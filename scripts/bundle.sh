@@ -59,7 +59,7 @@ if [ $libraries = yes ]; then
   command -v dpkg >/dev/null || die "--libraries needs a Debian machine on which scripts/setup.sh has run"
   arch=$(gcc -print-multiarch)
   mkdir -p "$tree/libraries/lib" "$tree/libraries/include"
-  for package in libhdf5-openmpi-dev libopenmpi-dev libssl-dev zlib1g-dev libxxhash-dev nlohmann-json3-dev catch2; do
+  for package in libhdf5-openmpi-dev libopenmpi-dev libssl-dev zlib1g-dev libxxhash-dev libutf8proc-dev nlohmann-json3-dev catch2; do
     take_headers $package
   done
   # Boost is large: what program_options includes is enough.
@@ -73,7 +73,7 @@ if [ $libraries = yes ]; then
   lib=/usr/lib/$arch
   for name in hdf5 hdf5_hl; do take_library "$lib/hdf5/openmpi/lib$name.so" lib$name.so; done
   take_library "$lib/openmpi/lib/libmpi.so" libmpi.so
-  for name in boost_program_options crypto z; do take_library "$lib/lib$name.so" lib$name.so; done
+  for name in boost_program_options crypto utf8proc z; do take_library "$lib/lib$name.so" lib$name.so; done
 fi
 tar -C "$work" -cJf "$output" varion
 size=$(($(stat -c %s "$output") / 1000000))

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Fuzzes the readers with libFuzzer under the address and undefined-behaviour sanitizers: scripts/fuzz.sh RUNS [target]...
-# Targets: idx cifar table indices posterior config, and hdf5, which is not among the default ones: what it finds are faults of
+# Targets: idx cifar table indices posterior tokens vocabulary words config, and hdf5, which is not among the default ones: what it finds are faults of
 # HDF5's own parser (docs/formats.md). Needs clang. What was found stays in build/fuzz.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-runs=${1:?use: scripts/fuzz.sh RUNS [idx|cifar|table|indices|posterior|hdf5|config]...}
+runs=${1:?use: scripts/fuzz.sh RUNS [idx|cifar|table|indices|posterior|tokens|vocabulary|words|hdf5|config]...}
 shift
-[ $# -gt 0 ] || set -- idx cifar table indices posterior config
+[ $# -gt 0 ] || set -- idx cifar table indices posterior tokens vocabulary words config
 command -v clang++ >/dev/null || { echo "fuzzing needs clang: apt-get install clang" >&2; exit 69; }
 scripts/build.sh openmp varion  # the posterior files to start from are its work; the readers are compiled apart
 kokkos=$(echo "${VARION_DEPS:-.deps}"/kokkos-*-openmp)
@@ -17,19 +17,29 @@ read -ra hdf5 <<<"$(pkg-config --cflags hdf5-openmpi 2>/dev/null || echo -isyste
 # Nothing is to be learnt from which letters of which keys were compared; tracing them took half of the time of `config`.
 clang++ "${flags[@]}" -c src/core/suggest.cpp -o build/fuzz/suggest.o
 clang++ "${flags[@]}" "${hdf5[@]}" -fsanitize=fuzzer \
-  tests/fuzz/readers.cpp io/*.cpp \
+  tests/fuzz/readers.cpp io/*.cpp src/data/tokenizer*.cpp src/data/gpt2_*.cpp \
   src/core/options.cpp src/core/option_table.cpp build/fuzz/suggest.o \
-  "$kokkos"/lib/libkokkoscore.a -lgomp -L"/usr/lib/$(gcc -print-multiarch)/hdf5/openmpi" -lhdf5_hl -lhdf5 -lcrypto -lz -ldl -lpthread \
+  "$kokkos"/lib/libkokkoscore.a -lgomp -L"/usr/lib/$(gcc -print-multiarch)/hdf5/openmpi" -lhdf5_hl -lhdf5 -lcrypto -lutf8proc -lz -ldl -lpthread \
   -o build/fuzz/readers
 cd build/fuzz
 if [ ! -d seeds ]; then
-  mkdir -p seeds/{idx,cifar,table,indices,posterior,hdf5,config}
+  mkdir -p seeds/{idx,cifar,table,indices,posterior,tokens,vocabulary,words,hdf5,config}
   printf '\0\0\10\1\0\0\0\3\1\2\3' >seeds/idx/one
   printf '\0\0\10\3\0\0\0\1\0\0\0\2\0\0\0\2\1\2\3\4x' >seeds/idx/three
   cp ../../tests/restart/posterior-1.0.h5 seeds/posterior/
   head -c 3073 /dev/zero >seeds/cifar/one
   printf 'a,b\n1.5,2e3\n-3;4\n' >seeds/table/one
   printf '0\n5\n7\n' >seeds/indices/one
+  { printf '\310\330\064\001\1\0\0\0\3\0\0\0'; head -c 1012 /dev/zero; printf 'abcdef'; } >seeds/tokens/llmc
+  printf 'abcdef' >seeds/tokens/nanogpt
+  python3 - >seeds/vocabulary/one <<'PYTHON'
+seen = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+written = [chr(b) for b in seen] + [chr(256 + k) for k in range(68)]
+quoted = [c if c not in '"\\' else "\\" + c for c in written + ["ab", "abc"]]
+print("{" + ", ".join(f'"{c}": {k}' for k, c in enumerate(quoted)) + "}\0#version: 0.2\na b\nab c")
+PYTHON
+  printf "I'm  here\n\n \303\251t\303\251 3rd we'LL \347\346\274\242 \303" >seeds/words/one
+  printf 'caf\303\251 \360\237\230\200\n' >seeds/words/two
   printf '[optim]\nname = ivon\nlr = 0.1  # rate\n[model]\nsizes = 8,8\n' >seeds/config/one
   ../openmp/varion -q train data.name=moons model.sizes=2 train.steps=1 eval.samples=1 eval.every=0st run.dir="$PWD/seed-run" run.overwrite=true
   cp seed-run/final.h5 seeds/posterior/

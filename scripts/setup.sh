@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 packages="g++ cmake ninja-build ccache strace libhdf5-openmpi-dev libopenmpi-dev openmpi-bin
   libboost-program-options-dev catch2 libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev zlib1g-dev libssl-dev
-  libxxhash-dev python3-h5py hdf5-tools xz-utils dpkg-dev ca-certificates"
+  libxxhash-dev libutf8proc-dev python3-h5py hdf5-tools xz-utils dpkg-dev ca-certificates"
 version=3.4.01
 tarball_sha256=0ddb47784ba7b8a6b9a07a4822b33be508feb4ccd54301b2a5d10c9e54524b90
 deps=$(realpath -m "${VARION_DEPS:-.deps}")

@@ -46,11 +46,16 @@ Examples subset(const Examples& from, const std::vector<Index>& chosen) {
   return to;
 }
 
+std::string below_root(const Config& config, const std::string& path) {
+  const std::string root = config.text("data.root");
+  return path.empty() || path[0] == '/' || root.empty() ? path : root + "/" + path;
+}
+
 std::string data_path(const Config& config) {
-  const std::string path = config.text("data.path"), root = config.text("data.root");
+  const std::string path = config.text("data.path");
   require(!path.empty(), Exit::config, "data.name = ", config.text("data.name"),
           " reads files: set data.path to their folder");
-  return path[0] == '/' || root.empty() ? path : root + "/" + path;
+  return below_root(config, path);
 }
 
 DataSet load_data(const Config& config) {

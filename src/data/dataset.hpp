@@ -60,4 +60,7 @@ Examples subset(const Examples& from, const std::vector<Index>& chosen);
 /// data.path, below data.root unless absolute. Errors (78): empty.
 std::string data_path(const Config& config);
 
+/// A path of the configuration, below data.root unless absolute; an empty one stays empty.
+std::string below_root(const Config& config, const std::string& path);
+
 }  // namespace varion

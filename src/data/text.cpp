@@ -1,31 +1,14 @@
 // `text`: a UTF-8 file or a folder of .txt files, tokenized in memory.
 #include <algorithm>
-#include <filesystem>
 
 #include "core/error.hpp"
 #include "data/token_stream.hpp"
 #include "data/tokenizer.hpp"
-#include "io/commit_file.hpp"
+#include "io/text_files.hpp"
 
 namespace varion {
 
 namespace {
-/// All of it: text of many GiB is converted first, and read as `tokens`.
-std::string read_text(const std::string& path) {
-  constexpr size_t kMost = size_t(1) << 32;
-  std::error_code none;
-  if (!std::filesystem::is_directory(path, none)) return io::read_file(path, kMost);
-  std::string all;
-  bool found = false;
-  for (const std::string& name : io::list_files(path, true)) {
-    if (name.size() < 5 || name[0] == '.' || name.substr(name.size() - 4) != ".txt") continue;
-    found = true;
-    all += io::read_file(path + "/" + name, kMost - all.size());
-  }
-  require(found, Exit::no_input, "'", path, "' holds no .txt files");
-  return all;
-}
-
 /// Where the first `share` of the characters ends, as nanoGPT cuts. What is not UTF-8 counts byte for byte, but for those that
 /// look like the later bytes of a character.
 size_t cut_at(const std::string& text, double share) {
@@ -38,21 +21,30 @@ size_t cut_at(const std::string& text, double share) {
 }
 
 DataSet load_text(const Config& c) {
-  const std::string path = data_path(c), all = read_text(path);
+  constexpr std::uint64_t kMost = std::uint64_t(1) << 32;
+  const std::string path = data_path(c);
+  io::TextFiles files(path);
+  require(files.size() <= kMost, Exit::data, path, ": ", files.size(), " bytes of text, at most ", kMost,
+          " are tokenized at the start: use `varion data convert` and data.name=tokens");
+  std::string all;
+  all.reserve(static_cast<size_t>(files.size()));
+  while (files.next(size_t(1) << 30, all)) {
+  }
   const size_t cut = cut_at(all, 1 - c.real("data.val_share"));
+  const std::string_view whole = all;
+  const Index length = c.integer("data.length");
   DataSet d;
   d.name = "text";
+  size_t before = 0;  // bytes before what is encoded
   try {
-    d.tokenizer = tokenizer_for(c.text("data.tokenizer"), all, c.text("data.vocab"));
-  } catch (const Error& e) {
-    if (e.code() != Exit::data) throw;
-    fail(e.code(), path, ": ", e.what());
+    d.tokenizer = tokenizer_for(c.text("data.tokenizer"), whole, below_root(c, c.text("data.vocab")));
+    d.train = windows_of(tokens_in_memory(d.tokenizer->encode(whole.substr(0, cut))), length, path + " (training part)");
+    before = cut;
+    d.test = windows_of(tokens_in_memory(d.tokenizer->encode(whole.substr(cut))), length, path + " (the last data.val_share)");
+  } catch (const TextError& e) {
+    fail(e.code(), files.place(before + e.byte), " ", e.reason);
   }
   d.vocabulary = d.classes = d.tokenizer->size();
-  const Index length = c.integer("data.length");
-  const std::string_view whole = all;
-  d.train = windows_of(tokens_in_memory(d.tokenizer->encode(whole.substr(0, cut))), length, path + " (training part)");
-  d.test = windows_of(tokens_in_memory(d.tokenizer->encode(whole.substr(cut))), length, path + " (the last data.val_share)");
   return d;
 }
 

@@ -30,6 +30,9 @@ class Tokenizer {
   virtual Index size() const = 0;
   /// Errors (65): text that is not UTF-8, or has characters that the tokenizer does not know.
   virtual std::vector<std::int32_t> encode(std::string_view text) const = 0;
+  /// Of a text that goes on behind `text`: appends the tokens at its beginning that what follows cannot change, and returns how
+  /// many bytes they are. Errors as above.
+  virtual size_t encode_front(std::string_view text, std::vector<std::int32_t>& tokens) const = 0;
   /// The bytes of tokens; a token may end in the middle of a character.
   virtual std::string decode(const std::int32_t* tokens, Index count) const = 0;
   /// What is needed to make it again (make_tokenizer), in one line: the alphabet itself, or where the vocabulary lies. Saved with a posterior.

@@ -1,6 +1,9 @@
 #include "data/tokenizer.hpp"
 
-#include "core/error.hpp"
+#include <filesystem>
+#include <utility>
+
+#include "io/commit_file.hpp"
 
 namespace varion {
 
@@ -11,8 +14,26 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const std::string& description) 
 }
 
 std::shared_ptr<const Tokenizer> tokenizer_for(const std::string& name, std::string_view text, const std::string& vocabulary) {
+  const TextPieces whole = [text]() mutable { return std::exchange(text, std::string_view()); };
+  return tokenizer_for(name, whole, vocabulary);
+}
+
+std::shared_ptr<const Tokenizer> tokenizer_for(const std::string& name, const TextPieces& text, const std::string& vocabulary) {
   const TokenizerEntry& entry = Tokenizers::of().find(name);
   return entry.make(entry.argument(text, vocabulary));
+}
+
+std::shared_ptr<const Tokenizer> tokenizer_of_files(const std::string& path) {
+  if (path.empty()) return nullptr;
+  std::error_code none;
+  if (std::filesystem::is_directory(path, none)) return tokenizer_for("gpt2", std::string_view(), path);
+  std::string line = io::read_file(path, size_t(1) << 26);
+  if (!line.empty() && line.back() == '\n') line.pop_back();
+  try {
+    return make_tokenizer(line);
+  } catch (const Error& e) {
+    fail(e.code(), path, ": ", e.what());
+  }
 }
 
 void TokenBytes::add(std::string_view bytes) {

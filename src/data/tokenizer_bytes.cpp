@@ -11,8 +11,14 @@ class Bytes final : public Tokenizer {
   }
   Index size() const override { return 256; }
   std::vector<std::int32_t> encode(std::string_view text) const override {
+    std::vector<std::int32_t> tokens;
+    encode_front(text, tokens);
+    return tokens;
+  }
+  size_t encode_front(std::string_view text, std::vector<std::int32_t>& tokens) const override {
     const auto* b = reinterpret_cast<const unsigned char*>(text.data());
-    return std::vector<std::int32_t>(b, b + text.size());
+    tokens.insert(tokens.end(), b, b + text.size());
+    return text.size();
   }
   std::string decode(const std::int32_t* tokens, Index count) const override { return bytes_.join(tokens, count); }
   std::string describe() const override { return "bytes"; }
@@ -23,7 +29,7 @@ class Bytes final : public Tokenizer {
 
 const bool registered = Tokenizers::of().add(
     "bytes", {"one token a byte", [](const std::string&) { return std::make_shared<Bytes>(); },
-              [](std::string_view, const std::string&) { return std::string(); }});
+              [](const TextPieces&, const std::string&) { return std::string(); }});
 }  // namespace
 
 }  // namespace varion

@@ -9,6 +9,8 @@
 namespace varion {
 
 namespace {
+const char* const kNotUtf8 = "is not UTF-8: convert it, or take the tokenizer bytes";
+
 class Chars final : public Tokenizer {
  public:
   /// `alphabet` is UTF-8, ascending. Errors (65).
@@ -27,23 +29,32 @@ class Chars final : public Tokenizer {
   }
   Index size() const override { return bytes_.size(); }
   std::vector<std::int32_t> encode(std::string_view text) const override {
-    std::vector<std::int32_t> out;
-    out.reserve(text.size());
-    for (size_t at = 0; at < text.size();) {
-      const Character c = character_at(text, at);
-      require(c.code >= 0, Exit::data, "byte ", at, " of the text is not UTF-8: convert it, or take data.tokenizer=bytes");
-      const std::int32_t token = static_cast<size_t>(c.code) < token_.size() ? token_[static_cast<size_t>(c.code)] : -1;
-      require(token >= 0, Exit::data, "byte ", at, " of the text: the alphabet of 'chars' has no '",
-              text.substr(at, static_cast<size_t>(c.bytes)), "'");
-      out.push_back(token);
-      at += static_cast<size_t>(c.bytes);
-    }
-    return out;
+    std::vector<std::int32_t> tokens;
+    tokens.reserve(text.size());
+    append(text, text.size(), tokens);
+    return tokens;
+  }
+  size_t encode_front(std::string_view text, std::vector<std::int32_t>& tokens) const override {
+    return append(text, text.size() < 4 ? 0 : text.size() - 3, tokens);  // the last bytes may be half a character
   }
   std::string decode(const std::int32_t* tokens, Index count) const override { return bytes_.join(tokens, count); }
   std::string describe() const override { return "chars:" + nlohmann::json(alphabet_).dump(); }
 
  private:
+  /// The characters that begin before `end`; returns where the last one ends.
+  size_t append(std::string_view text, size_t end, std::vector<std::int32_t>& tokens) const {
+    size_t at = 0;
+    while (at < end) {
+      const Character c = character_at(text, at);
+      if (c.code < 0) throw TextError(at, kNotUtf8);
+      const std::int32_t token = static_cast<size_t>(c.code) < token_.size() ? token_[static_cast<size_t>(c.code)] : -1;
+      if (token < 0) throw TextError(at, varion::text("is '", text.substr(at, static_cast<size_t>(c.bytes)), "', which the alphabet of 'chars' has not"));
+      tokens.push_back(token);
+      at += static_cast<size_t>(c.bytes);
+    }
+    return at;
+  }
+
   std::string alphabet_;
   TokenBytes bytes_;
   std::vector<std::int32_t> token_;  // of a character's number; -1: not in the alphabet
@@ -55,15 +66,27 @@ std::shared_ptr<const Tokenizer> make_chars(const std::string& argument) {
   return std::make_shared<Chars>(alphabet.get<std::string>());
 }
 
-std::string alphabet_of(std::string_view text, const std::string&) {
+std::string alphabet_of(const TextPieces& text, const std::string&) {
   std::vector<bool> used;
-  for (size_t at = 0; at < text.size();) {
-    const Character c = character_at(text, at);
-    require(c.code >= 0, Exit::data, "byte ", at, " of the text is not UTF-8: convert it, or take data.tokenizer=bytes");
-    if (used.size() <= static_cast<size_t>(c.code)) used.resize(static_cast<size_t>(c.code) + 1);
-    used[static_cast<size_t>(c.code)] = true;
-    at += static_cast<size_t>(c.bytes);
+  std::string piece;
+  std::uint64_t before = 0;  // bytes of the text before `piece`
+  const auto take = [&](size_t end) {
+    size_t at = 0;
+    while (at < end) {
+      const Character c = character_at(piece, at);
+      if (c.code < 0) throw TextError(before + at, kNotUtf8);
+      if (used.size() <= static_cast<size_t>(c.code)) used.resize(static_cast<size_t>(c.code) + 1);
+      used[static_cast<size_t>(c.code)] = true;
+      at += static_cast<size_t>(c.bytes);
+    }
+    piece.erase(0, at);
+    before += at;
+  };
+  for (std::string_view next = text(); !next.empty(); next = text()) {
+    piece += next;
+    take(piece.size() < 4 ? 0 : piece.size() - 3);  // the last bytes may be half a character
   }
+  take(piece.size());
   std::string alphabet;
   for (size_t code = 0; code < used.size(); ++code)
     if (used[code]) append_character(alphabet, static_cast<std::int32_t>(code));

@@ -45,7 +45,7 @@ std::vector<std::string> changes_since(const Config& now, const io::PosteriorFil
     const std::string section = key.substr(0, key.find('.'));
     const bool must = section == "model" || key == "run.seed" || key == "optim.name" || key == "data.name" ||
                       key == "data.global_batch" || key == "data.windows" || key == "data.train_size" || key == "data.val_size" ||
-                      key == "data.length" || key == "data.tokenizer" ||
+                      key == "data.length" || key == "data.tokenizer" || key == "data.vocab_size" ||
                       key == "parallel.slots" || key == "parallel.noise";
     const bool free = section == "run" || section == "eval" || section == "log" || section == "checkpoint" ||
                       key == "data.path" || key == "data.root" || key == "data.vocab" || key == "train.stop_after" || key == "parallel.share_devices" ||

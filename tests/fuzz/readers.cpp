@@ -9,11 +9,15 @@
 
 #include "core/error.hpp"
 #include "core/options.hpp"
+#include "data/gpt2_vocabulary.hpp"
+#include "data/gpt2_words.hpp"
+#include "data/tokenizer.hpp"
 #include "io/commit_file.hpp"
 #include "io/image_files.hpp"
 #include "io/posterior_file.hpp"
 #include "io/segments.hpp"
 #include "io/table.hpp"
+#include "io/token_files.hpp"
 
 namespace varion {
 const std::map<std::string, std::string>& presets() {
@@ -53,12 +57,30 @@ void read_one(const std::string& target, const std::uint8_t* data, size_t size) 
     io::decode_posterior(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
   } else if (target == "hdf5") {
     io::decode_posterior(signed_as_posterior(data, size), "fuzz");
+  } else if (target == "tokens") {
+    const io::TokenFiles files(file_of(data, size));
+    std::vector<std::uint16_t> all(static_cast<size_t>(files.size()));
+    files.read(0, files.size(), all.data());
+    files.digest();
+  } else if (target == "vocabulary") {  // encoder.json, a zero byte, vocab.bpe
+    const std::string bytes(reinterpret_cast<const char*>(data), size);
+    const size_t zero = std::min(bytes.find('\0'), bytes.size());
+    const Gpt2Vocabulary v = parse_gpt2_vocabulary(bytes.substr(0, zero), "json", bytes.substr(std::min(zero + 1, bytes.size())), "merges");
+    for (const Gpt2Merge& m : v.merges)
+      if (std::string(v.bytes.of(m.left)) + std::string(v.bytes.of(m.right)) != v.bytes.of(m.token)) std::abort();
+  } else if (target == "words") {
+    const std::string_view text(reinterpret_cast<const char*>(data), size);
+    for (size_t at = 0, end = 0; at < size; at = end)
+      if (end = word_end(text, at); end <= at || end > size) std::abort();
+    const auto chars = make_tokenizer(tokenizer_for("chars", text, "")->describe());
+    const std::vector<std::int32_t> tokens = chars->encode(text);
+    if (chars->decode(tokens.data(), static_cast<Index>(tokens.size())) != text) std::abort();
   } else if (target == "config") {
     Config c;
     c.read_text(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
     c.resolve();
   } else {
-    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5 or config\n");
+    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5, tokens, vocabulary, words or config\n");
     std::exit(64);
   }
 }

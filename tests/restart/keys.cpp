@@ -24,7 +24,7 @@ const std::map<std::string, Change> kClasses{
     {"data.ood_path", Change::told}, {"data.split", Change::told}, {"data.classes", Change::told}, {"data.mean", Change::told},
     {"data.std", Change::told}, {"data.augment", Change::told}, {"data.windows", Change::refused}, {"data.crop_pad", Change::told},
     {"data.length", Change::refused}, {"data.tokenizer", Change::refused}, {"data.vocab", Change::free},
-    {"data.val_share", Change::told},
+    {"data.val_share", Change::told}, {"data.vocab_size", Change::refused}, {"data.val_path", Change::told},
     {"optim.name", Change::refused}, {"optim.lr", Change::told}, {"optim.schedule", Change::told}, {"optim.warmup", Change::told},
     {"optim.final_lr_frac", Change::told}, {"optim.grad_clip", Change::told}, {"optim.beta1", Change::told},
     {"optim.beta2", Change::told}, {"optim.clip_radius", Change::told}, {"optim.debias", Change::told}, {"optim.eps", Change::told},

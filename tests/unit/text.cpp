@@ -83,7 +83,7 @@ TEST_CASE("chars: the alphabet in order, made again from its description, anythi
 
 TEST_CASE("chars: what is refused") {
   const auto chars = make_tokenizer("chars:\"ab\"");
-  has(refusal(Exit::data, [&] { chars->encode("abc"); }), "byte 2 of the text: the alphabet of 'chars' has no 'c'");
+  has(refusal(Exit::data, [&] { chars->encode("abc"); }), "byte 2 of the text is 'c', which the alphabet of 'chars' has not");
   has(refusal(Exit::data, [&] { chars->encode("ab\xff"); }), "byte 2 of the text is not UTF-8");
   has(refusal(Exit::data, [&] { tokenizer_for("chars", "a\xc3", ""); }), "byte 1 of the text is not UTF-8");
   has(refusal(Exit::data, [&] { tokenizer_for("chars", "", ""); }), "empty");
@@ -165,7 +165,7 @@ TEST_CASE("text: parts as nanoGPT cuts them, windows held out at the end, folder
   CHECK(load(kDir + "/folder", "0", "0", "0").digest == d.digest);
   has(refusal(Exit::no_input, [&] { load(kDir + "/none", "0", "0", "0"); }), kDir + "/none");
   has(refusal(Exit::data, [&] { load(put("short.txt", "abcdefgh"), "0", "0", "0"); }), "short.txt (training part): 7 tokens");
-  has(refusal(Exit::data, [&] { load(put("bad.txt", text + "\xff"), "0", "0", "0"); }), "bad.txt: byte 1143 of the text is not UTF-8");
+  has(refusal(Exit::data, [&] { load(put("bad.txt", text + "\xff"), "0", "0", "0"); }), "bad.txt: byte 1143 is not UTF-8");
   has(refusal(Exit::config, [&] { load_data(config_of({{"data.name", "text"}})); }), "data.path");
 }
 

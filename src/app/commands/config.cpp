@@ -70,26 +70,11 @@ int info_command(const std::vector<std::string>&) {
   return 0;
 }
 
-int data_command(const std::vector<std::string>& words) {
-  Arguments a = parse_arguments(words, {});
-  require(!a.words.empty() && (a.words[0] == "info" || a.words[0] == "check"), Exit::usage,
-          "use: data info|check [FILE.ini] [data.name=NAME]");
-  a.words.erase(a.words.begin());
-  const DataSet d = load_data(make_config(a));
-  std::printf("%s: %lld training, %lld test, %lld shifted examples of %s, %lld classes, digest %016llx\n",
-              d.name.c_str(), static_cast<long long>(d.train.count), static_cast<long long>(d.test.count),
-              static_cast<long long>(d.shifted.count), d.train.example.text().c_str(),
-              static_cast<long long>(d.classes), static_cast<unsigned long long>(d.digest));
-  return 0;
-}
-
 namespace {
 const bool registered =
     Commands::of().add("config", {"the options", "config template | show [FILE.ini] [key=value] | diff A.ini B.ini",
                                   false, config_command}) &&
-    Commands::of().add("info", {"build, device, what is registered", "info", false, info_command}) &&
-    Commands::of().add("data", {"a data set's size and digest", "data info|check [data.name=NAME]", false,
-                                data_command});
+    Commands::of().add("info", {"build, device, what is registered", "info", false, info_command});
 }  // namespace
 
 }  // namespace varion
