@@ -26,6 +26,7 @@ struct Model {
   /// x [N, D] or [N, H, W, C] -> [N, outputs].
   std::function<Node(Graph&, Node x, const Config&, Index outputs)> build;
   std::vector<StepCase> timed = {};
+  std::vector<std::pair<std::string, std::string>> small = {};  // settings for tests, where the usual size takes long
 };
 using Models = Registry<Model>;
 

@@ -31,9 +31,10 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
   const Index n = shape[0], in = shape[1];
   const bool bias = options.bias, activates = options.relu;
   ensure(bias || !activates, "linear '", name, "': the ReLU goes with the bias");
-  const Init init{Init::Kind::uniform, 1 / std::sqrt(static_cast<Real>(in))};
-  const int w = g.parameter(name + ".weight", {out, in}, init);
-  const int b = bias ? g.parameter(name + ".bias", {out}, init) : -1;
+  const Init uniform{Init::Kind::uniform, 1 / std::sqrt(static_cast<Real>(in))};
+  const bool normal = options.deviation > 0;
+  const int w = g.parameter(name + ".weight", {out, in}, normal ? Init{Init::Kind::normal, options.deviation} : uniform);
+  const int b = bias ? g.parameter(name + ".bias", {out}, normal ? Init{} : uniform) : -1;
   Record r;
   r.op = "linear";
   r.inputs = {x};

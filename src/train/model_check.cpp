@@ -10,6 +10,7 @@ std::vector<GradientResult> check_model_gradients(double spoil) {
   for (const auto& [name, model] : Models::of().all()) {
     Config config;
     config.set("model.name", name, "verify");
+    for (const auto& [key, value] : model.small) config.set(key, value, "verify");
     config.resolve();
     // Deep networks have many kinks (ReLU, FRN's threshold) and float32 ends the step's shrinking.
     const auto& build = model.build;
