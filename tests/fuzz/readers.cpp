@@ -12,6 +12,7 @@
 #include "io/commit_file.hpp"
 #include "io/image_files.hpp"
 #include "io/posterior_file.hpp"
+#include "io/safetensors.hpp"
 #include "io/segments.hpp"
 #include "io/table.hpp"
 
@@ -53,12 +54,14 @@ void read_one(const std::string& target, const std::uint8_t* data, size_t size) 
     io::decode_posterior(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
   } else if (target == "hdf5") {
     io::decode_posterior(signed_as_posterior(data, size), "fuzz");
+  } else if (target == "safetensors") {
+    io::read_safetensors(file_of(data, size));
   } else if (target == "config") {
     Config c;
     c.read_text(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
     c.resolve();
   } else {
-    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5 or config\n");
+    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5, safetensors or config\n");
     std::exit(64);
   }
 }
