@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Fuzzes the readers with libFuzzer under the address and undefined-behaviour sanitizers: scripts/fuzz.sh RUNS [target]...
-# Targets: idx cifar table indices posterior tokens vocabulary words config, and hdf5, which is not among the default ones: what it finds are faults of
+# Targets: idx cifar table indices posterior safetensors tokens vocabulary words config, and hdf5, which is not among the default ones: what it finds are faults of
 # HDF5's own parser (docs/formats.md). Needs clang. What was found stays in build/fuzz.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-runs=${1:?use: scripts/fuzz.sh RUNS [idx|cifar|table|indices|posterior|tokens|vocabulary|words|hdf5|config]...}
+runs=${1:?use: scripts/fuzz.sh RUNS [idx|cifar|table|indices|posterior|safetensors|tokens|vocabulary|words|hdf5|config]...}
 shift
-[ $# -gt 0 ] || set -- idx cifar table indices posterior tokens vocabulary words config
+[ $# -gt 0 ] || set -- idx cifar table indices posterior safetensors tokens vocabulary words config
 command -v clang++ >/dev/null || { echo "fuzzing needs clang: apt-get install clang" >&2; exit 69; }
 scripts/build.sh openmp varion  # the posterior files to start from are its work; the readers are compiled apart
 kokkos=$(echo "${VARION_DEPS:-.deps}"/kokkos-*-openmp)
@@ -23,7 +23,7 @@ clang++ "${flags[@]}" "${hdf5[@]}" -fsanitize=fuzzer \
   -o build/fuzz/readers
 cd build/fuzz
 if [ ! -d seeds ]; then
-  mkdir -p seeds/{idx,cifar,table,indices,posterior,tokens,vocabulary,words,hdf5,config}
+  mkdir -p seeds/{idx,cifar,table,indices,posterior,safetensors,tokens,vocabulary,words,hdf5,config}
   printf '\0\0\10\1\0\0\0\3\1\2\3' >seeds/idx/one
   printf '\0\0\10\3\0\0\0\1\0\0\0\2\0\0\0\2\1\2\3\4x' >seeds/idx/three
   cp ../../tests/restart/posterior-1.0.h5 seeds/posterior/
@@ -43,6 +43,8 @@ PYTHON
   printf '[optim]\nname = ivon\nlr = 0.1  # rate\n[model]\nsizes = 8,8\n' >seeds/config/one
   ../openmp/varion -q train data.name=moons model.sizes=2 train.steps=1 eval.samples=1 eval.every=0st run.dir="$PWD/seed-run" run.overwrite=true
   cp seed-run/final.h5 seeds/posterior/
+  ../openmp/varion posterior export seed-run/final.h5 --out=seeds/safetensors/final --states=all >/dev/null
+  printf '%b' '\x3d\0\0\0\0\0\0\0{"w":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}    \0\x40\x80\x3f' >seeds/safetensors/half
   head -c -$((192 + 75)) seed-run/final.h5 >seeds/hdf5/final
 fi
 status=0

@@ -6,7 +6,6 @@
 
 namespace varion {
 
-inline constexpr Real kLayerNormEpsilon = Real(1e-5);
 inline constexpr Index kLayerNormRows = 64;  // rows whose part of the parameters' gradient is summed first
 
 /// The sum over a row of f(d), in lanes on a host.
@@ -42,9 +41,9 @@ inline Team row_teams(const Exec& exec, Index items) {
   return kHostExec ? Team(exec, static_cast<int>(items), 1) : Team(exec, static_cast<int>(items), 128);
 }
 
-/// y = gamma (x - mean) r + beta, r = 1/sqrt(var + eps); mean and r [N] are kept. 8 bytes per element.
-void layer_norm_forward(const Exec& exec, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec beta, Vec mean, Vec r,
-                        Vec y) {
+/// y = gamma (x - mean) r + beta, r = 1/sqrt(var + epsilon); mean and r [N] are kept. 8 bytes per element.
+void layer_norm_forward(const Exec& exec, Index rows, Index width, Real epsilon, ConstVec x, ConstVec gamma, ConstVec beta, Vec mean,
+                        Vec r, Vec y) {
   const bool shifts = beta.extent(0) > 0;
   Kokkos::parallel_for(
       "varion::layer_norm::forward", row_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
@@ -54,7 +53,7 @@ void layer_norm_forward(const Exec& exec, Index rows, Index width, ConstVec x, C
         const Real *const scale = gamma.data(), *const shift = beta.data();
         const Real m = row_sum(team, width, [&](const Index d) { return in[d]; }) / static_cast<Real>(width);
         const Real v = row_sum(team, width, [&](const Index d) { return (in[d] - m) * (in[d] - m); }) / static_cast<Real>(width);
-        const Real root = 1 / std::sqrt(v + kLayerNormEpsilon);
+        const Real root = 1 / std::sqrt(v + epsilon);
         if (shifts) row_for(team, width, [&](const Index d) { out[d] = std::fma(scale[d] * root, in[d] - m, shift[d]); });
         else row_for(team, width, [&](const Index d) { out[d] = scale[d] * root * (in[d] - m); });
         Kokkos::single(Kokkos::PerTeam(team), [&] {
@@ -107,7 +106,7 @@ void sum_chunks(const Exec& exec, Index chunks, Index width, Index pitch, ConstV
       });
 }
 
-Node layer_norm(Graph& g, Node x, const std::string& name, bool bias) {
+Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsilon) {
   const Shape shape = g.shape(x);
   ensure(shape.rank == 2, "layer_norm '", name, "' wants [N, D], not ", shape.text());
   const Index rows = shape[0], width = shape[1], chunks = (rows + kLayerNormRows - 1) / kLayerNormRows;
@@ -124,7 +123,7 @@ Node layer_norm(Graph& g, Node x, const std::string& name, bool bias) {
   r.scratch_backward = chunks * 2 * width;
   r.forward = [=](Replay& p, Node y) {
     const Vec kept = p.saved(y);
-    layer_norm_forward(p.exec, rows, width, p.value(x), p.parameter(gamma), bias ? p.parameter(beta) : ConstVec(),
+    layer_norm_forward(p.exec, rows, width, epsilon, p.value(x), p.parameter(gamma), bias ? p.parameter(beta) : ConstVec(),
                        slice(kept, 0, rows), slice(kept, rows, rows), p.value(y));
   };
   r.backward = [=](Replay& p, Node y) {

@@ -73,9 +73,9 @@ Node tanh(Graph& g, Node x);
 Node gelu(Graph& g, Node x);       // exact: x times the normal distribution function
 Node gelu_tanh(Graph& g, Node x);  // its approximation by tanh
 
-/// Layer normalisation over D: gamma (x - mean) / sqrt(var + 1e-5) + beta. x [N, D]. Parameters name.weight (1) and, with
+/// Layer normalisation over D: gamma (x - mean) / sqrt(var + epsilon) + beta. x [N, D]. Parameters name.weight (1) and, with
 /// `bias`, name.bias (0), each [D] (Ba, Kiros and Hinton 2016).
-Node layer_norm(Graph& g, Node x, const std::string& name, bool bias);
+Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsilon = Real(1e-5));
 
 /// Row token[n] of a table, plus row n % T of another: tokens i32 [N] of sequences of `length` T -> [N, D]. Parameters
 /// name.wte.weight [vocabulary, D] and name.wpe.weight [positions, D], normal with this deviation. Tokens lie in
@@ -85,6 +85,15 @@ struct EmbeddingOptions {
   Real deviation;
 };
 Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOptions& options);
+
+/// The patches of images, x [N, h, w, D] or [N, T, D], as sequences behind one another: row n L + t is patch t of image n plus row
+/// t of a table of positions, L = h w. With `class_token` every sequence starts with one learned row, L = h w + 1 -> [N L, D].
+/// Parameters name.pos_embed [1, L, D] (normal, deviation 0.02) and name.cls_token [1, 1, D] (1e-6), `name.` left out where
+/// name is empty (Dosovitskiy et al. 2021, eq. 1; timm's names and starts).
+Node patch_tokens(Graph& g, Node x, const std::string& name, bool class_token);
+/// The first row of every sequence of `length` rows, or their mean. x [N length, D] -> [N, D].
+Node first_token(Graph& g, Node x, Index length);
+Node mean_token(Graph& g, Node x, Index length);
 
 /// Softmax attention of every head, never storing the T x T matrix: qkv [N, 3 D] holds queries, keys, values of sequences
 /// of `length` T, one after another, heads of D / heads numbers each -> [N, D]. `causal`: a position sees none behind it.

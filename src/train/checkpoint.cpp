@@ -145,6 +145,15 @@ RunPosition position_of(const io::PosteriorFile& f, const std::string& name) {
   return at;
 }
 
+void require_positive(const Optimizer& optimizer, const std::string& name) {
+  const Vec sigma = optimizer.sigma(Exec());
+  if (sigma.extent(0) == 0) return;
+  const auto host = to_host(sigma);
+  for (size_t i = 0; i < host.size(); ++i)
+    require(host[i] > 0 && std::isfinite(host[i]), Exit::data, name, ": hess + weight_decay is not positive at index ",
+            static_cast<Index>(i) + optimizer.own_begin());
+}
+
 void from_file(const io::PosteriorFile& f, const std::string& name, const Layout& layout,
                Optimizer& optimizer, const DataSet& data) {
   require(f.tensors.size() == layout.parameters().size(), Exit::data, name, ": holds ",
@@ -172,13 +181,7 @@ void from_file(const io::PosteriorFile& f, const std::string& name, const Layout
     Kokkos::deep_copy(s.data, Kokkos::View<const float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(
                                   values->data() + optimizer.own_begin(), s.data.extent(0)));
   }
-  const Vec sigma = optimizer.sigma(Exec());
-  if (sigma.extent(0) > 0) {
-    const auto host = to_host(sigma);
-    for (size_t i = 0; i < host.size(); ++i)
-      require(host[i] > 0 && std::isfinite(host[i]), Exit::data, name,
-              ": hess + weight_decay is not positive at index ", static_cast<Index>(i) + optimizer.own_begin());
-  }
+  require_positive(optimizer, name);
 }
 
 namespace {

@@ -34,6 +34,8 @@ RunPosition position_of(const io::PosteriorFile& file, const std::string& name);
 /// Fills the optimizer's state. Errors (65): another model, shapes, optimizer or data.
 void from_file(const io::PosteriorFile& file, const std::string& name, const Layout& layout,
                Optimizer& optimizer, const DataSet& data);
+/// Errors (65): a posterior whose variance is no positive number somewhere. `name` is the file its Hessian is from.
+void require_positive(const Optimizer& optimizer, const std::string& name);
 
 /// Fills optim.ess = auto with the number of training examples.
 void resolve_ess(Config& config, const DataSet& data);

@@ -25,6 +25,7 @@
 #include "train/ranks.hpp"
 #include "train/resume.hpp"
 #include "train/saver.hpp"
+#include "train/start_values.hpp"
 #include "train/state_hash.hpp"
 #include "train/watchdog.hpp"
 
@@ -164,7 +165,9 @@ class Run {
               refused.empty() ? "" : refused[0], "; run.resume=never run.overwrite=true starts afresh");
     }
     std::vector<std::string> notes;
+    std::string start;
     if (newest.empty()) {
+      start = take_start_values(config_, layout_, optimizer_, comm_);
       folder_.start();
     } else {
       const io::PosteriorFile& f = found_.file;
@@ -196,6 +199,7 @@ class Run {
                      trainer_.slots() > 1 ? text(" in ", trainer_.slots(), " slots on ", comm_.size(), " ranks, ",
                                                  config_.text("parallel.mode"))
                                           : ""));
+    if (!start.empty()) folder_.say(start);
     for (const std::string& line : map) folder_.say(line);
     if (at_.step > 0) folder_.say(text("continuing from ", newest, " at step ", at_.step));
     for (const std::string& note : notes) folder_.say("note: " + note);

@@ -15,6 +15,7 @@
 #include "io/commit_file.hpp"
 #include "io/image_files.hpp"
 #include "io/posterior_file.hpp"
+#include "io/safetensors.hpp"
 #include "io/segments.hpp"
 #include "io/table.hpp"
 #include "io/token_files.hpp"
@@ -75,12 +76,14 @@ void read_one(const std::string& target, const std::uint8_t* data, size_t size) 
     const auto chars = make_tokenizer(tokenizer_for("chars", text, "")->describe());
     const std::vector<std::int32_t> tokens = chars->encode(text);
     if (chars->decode(tokens.data(), static_cast<Index>(tokens.size())) != text) std::abort();
+  } else if (target == "safetensors") {
+    io::read_safetensors(file_of(data, size));
   } else if (target == "config") {
     Config c;
     c.read_text(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
     c.resolve();
   } else {
-    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5, tokens, vocabulary, words or config\n");
+    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5, safetensors, tokens, vocabulary, words or config\n");
     std::exit(64);
   }
 }

@@ -26,10 +26,12 @@ TEST_CASE("a model's gradient that is 15 % off is found in every tensor") {
 }
 
 TEST_CASE("models have the published numbers of parameters and their tensors PyTorch's names") {
-  const auto layout_of = [](const std::string& name, Shape input, Index outputs) {
+  using Settings = std::vector<std::pair<std::string, std::string>>;
+  const auto layout_of = [](const std::string& name, Shape input, Index outputs, const Settings& settings = {}) {
     Config c;
     c.set("model.name", name, "test");
     if (name == "mlp") c.set("model.sizes", "50", "test");
+    for (const auto& [key, value] : settings) c.set(key, value, "test");
     c.resolve();
     auto layout = std::make_unique<Layout>();
     Graph g(*layout);
@@ -47,6 +49,52 @@ TEST_CASE("models have the published numbers of parameters and their tensors PyT
   REQUIRE(conv >= 0);
   CHECK((*lenet)[conv].shape == Shape{6, 1, 5, 5});
   CHECK((*lenet)[lenet->find("fc1.weight")].shape == Shape{120, 400});
+
+  // timm's vit_{tiny,small,base}_patch16_224 for 1000 classes.
+  for (const auto& [size, count] : {std::pair<const char*, Index>{"tiny", 5717416}, {"small", 22050664}, {"base", 86567656}})
+    CHECK(layout_of("vit", {1, 224, 224, 3}, 1000, {{"model.size", size}, {"model.patch", "16"}})->size() == count);
+  const auto vit = layout_of("vit", {1, 8, 12, 3}, 5,
+                             {{"model.width", "40"}, {"model.layers", "3"}, {"model.heads", "5"}, {"model.patch", "2"}, {"model.pool", "mean"}});
+  const Index d = 40, patches = 24, block = 4 * d + (3 * d * d + 3 * d) + (d * d + d) + (4 * d * d + 4 * d) + (4 * d * d + d);
+  CHECK(vit->size() == d * 3 * 4 + d + patches * d + 3 * block + 2 * d + 5 * d + 5);
+  const auto shape_of = [&](const char* name) {
+    REQUIRE(vit->find(name) >= 0);
+    return (*vit)[vit->find(name)].shape;
+  };
+  CHECK(shape_of("patch_embed.proj.weight") == Shape{40, 3, 2, 2});
+  CHECK(shape_of("pos_embed") == Shape{1, 24, 40});
+  CHECK(shape_of("blocks.2.attn.qkv.weight") == Shape{120, 40});
+  CHECK(shape_of("blocks.0.mlp.fc2.weight") == Shape{40, 160});
+  CHECK(shape_of("norm.bias") == Shape{40});
+  CHECK(vit->find("cls_token") < 0);
+  CHECK_THROWS_AS(layout_of("vit", {1, 9, 8, 3}, 5), Error);
+  CHECK_THROWS_AS(layout_of("vit", {1, 8, 8, 3}, 5, {{"model.heads", "7"}}), Error);
+}
+
+TEST_CASE("a vision transformer's weights start as timm's") {
+  Config c;
+  c.set("model.name", "vit", "test");
+  c.resolve();
+  Layout layout;
+  Graph g(layout);
+  g.output(Models::of().find("vit").build(g, g.input({1, 32, 32, 3}), c, 10));
+  g.finish(false);
+  const Vec flat("varion::test::flat", static_cast<size_t>(layout.size()));
+  layout.initialise(Exec(), 3, flat);
+  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), flat);
+  const auto deviation = [&](const char* name) {
+    const Parameter& p = layout[layout.find(name)];
+    double square = 0;
+    for (Index i = p.offset; i < p.offset + p.size(); ++i)
+      square += static_cast<double>(h(static_cast<size_t>(i))) * static_cast<double>(h(static_cast<size_t>(i)));
+    return std::sqrt(square / static_cast<double>(p.size()));
+  };
+  for (const char* name : {"pos_embed", "blocks.3.attn.qkv.weight", "blocks.11.mlp.fc1.weight"}) CHECK(deviation(name) == Approx(0.02).epsilon(0.02));
+  CHECK(deviation("head.weight") == Approx(0.02).epsilon(0.1));  // 1920 numbers
+  CHECK(deviation("cls_token") == Approx(1e-6).epsilon(0.2));    // 192
+  CHECK(deviation("patch_embed.proj.weight") == Approx(1 / std::sqrt(3. * 48)).epsilon(0.03));
+  CHECK(deviation("norm.weight") == 1);
+  for (const char* name : {"blocks.0.attn.qkv.bias", "blocks.0.norm1.bias", "head.bias"}) CHECK(deviation(name) == 0);
 }
 
 TEST_CASE("GPT-2 has the published numbers of parameters, and nanoGPT's names") {

@@ -12,7 +12,8 @@ SERIAL = os.path.join(os.path.dirname(os.path.dirname(VARION)), "serial", "vario
 base = ["data.name=glyphs", "data.train_size=80", "data.test_size=16", "data.global_batch=16", "train.steps=10", "eval.samples=2",
         "eval.every=4st", "eval.batch=16", "log.every=1st", "log.hess_stats_every=3st", "checkpoint.every=0st", "parallel.slots=8"]
 models = {"mlp": ["model.sizes=24,16", "model.dropout=0.1"], "lenet": ["model.name=lenet"], "resnet20": ["model.name=resnet20", "train.steps=4"],
-          "gpt2": ["model.name=gpt2", "model.layers=2", "model.heads=2", "model.width=24", "data.name=sentences", "data.length=20", "train.steps=6"]}
+          "gpt2": ["model.name=gpt2", "model.layers=2", "model.heads=2", "model.width=24", "data.name=sentences", "data.length=20", "train.steps=6"],
+          "vit": ["model.name=vit", "model.width=24", "model.layers=2", "model.heads=3"]}
 # Clipping brings the gradient's norm into the weights.
 optimizers = {"ivon": ["optim.name=ivon", "optim.ess=1e4", "optim.grad_clip=0.5"],
               "von": ["optim.name=von", "optim.ess=1e4", "parallel.noise=shared"],

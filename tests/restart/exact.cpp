@@ -4,6 +4,7 @@
 
 #include "core/random.hpp"
 #include "io/commit_file.hpp"
+#include "models/model.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
 #include "train/run.hpp"
@@ -90,6 +91,7 @@ Config run_of(const std::string& model, const std::string& optimizer, const std:
     set("data.global_batch", "6");
     set("data.val_size", "3");
   }
+  for (const auto& [key, value] : Models::of().find(model).small) set(key.c_str(), value);
   c.resolve();
   return c;
 }
@@ -99,7 +101,7 @@ TEST_CASE("E1: every optimizer and model resumes exactly") {
   const std::string root = "exact-test";
   std::filesystem::remove_all(root);
   constexpr int steps = 8;
-  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2"})
+  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2", "vit"})
     for (const std::string optimizer : {"ivon", "von", "adamw", "sgd"}) {
       const std::string whole = root + "/whole-" + model + optimizer;
       REQUIRE(train_run(run_of(model, optimizer, whole, steps, 0), true).code == Exit::ok);

@@ -141,6 +141,25 @@ assert run("study", "status", "study").count("done") == 4
 assert run("-q", "train", *small, "run.name=quiet") == "" and os.path.exists(f"{work}/runs/quiet/DONE")
 assert "layers.0.weight" in run("posterior", "layers", "runs/whole/final.h5")
 run("evaluate", "runs/whole/final.h5", "--samples=3")
+
+# A posterior as a safetensors file, read by hand; another run starts from it.
+run("posterior", "export", "runs/whole/final.h5", "--out=whole.safetensors", "--states=hess")
+raw = open(work + "/whole.safetensors", "rb").read()
+size = int.from_bytes(raw[:8], "little")
+header = json.loads(raw[8:8 + size])
+assert header.pop("__metadata__")["varion_states"] == "hess"
+with h5py.File(work + "/runs/whole/final.h5") as f:
+    assert header.keys() == set(f["params"]) | {name + ".hess" for name in f["optim/hess"]}
+    for name, place in header.items():
+        stored = f["optim/hess"][name[:-5]] if name.endswith(".hess") else f["params"][name]
+        begin, end = place["data_offsets"]
+        assert place["dtype"] == "F32" and tuple(place["shape"]) == stored.shape and raw[8 + size + begin:8 + size + end] == stored[()].tobytes()
+assert "starting from whole.safetensors" in run("train", *small, "run.name=warm", "model.init=whole.safetensors", "model.init_hess=true")
+run("posterior", "export", "runs/whole/final.h5", code=64)
+assert "it has hess, momentum" in run("posterior", "export", "runs/whole/final.h5", "--out=x", "--states=mode", code=64)
+run("posterior", "export", "runs/whole/final.h5", "--out=nowhere/x", code=73)
+run("posterior", "info", "runs/whole/final.h5", "--out=x", code=64)
+run("train", *small, "run.name=cold", "model.init=nothing.safetensors", code=66)
 run("config", "template")
 show = run("config", "show", "optim.lr=3")
 assert "lr = 3  # command line" in show

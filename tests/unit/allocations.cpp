@@ -17,13 +17,12 @@ void count(Kokkos::Profiling::SpaceHandle, const char* label, const void*, std::
 }  // namespace
 
 TEST_CASE("training allocates nothing after its first step") {
-  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2"})
+  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2", "vit"})
     for (const std::string optimizer : {"ivon", "von", "adamw", "sgd"}) {
       Config c = config_of({{"model.name", model}, {"optim.name", optimizer}, {"data.name", model == "gpt2" ? "sentences" : "glyphs"},
                             {"data.train_size", "20"}, {"data.test_size", "4"}, {"data.global_batch", "8"},
                             {"optim.grad_clip", "0.01"}});
-      if (model == "gpt2")
-        for (const auto& [key, value] : Models::of().find(model).small) c.set(key, value, "test");
+      for (const auto& [key, value] : Models::of().find(model).small) c.set(key, value, "test");
       const DataSet data = load_data(c);
       if (c.has("optim.ess")) c.set("optim.ess", "20", "test");
       Layout layout;
