@@ -34,9 +34,14 @@ struct Model {
 };
 using Models = Registry<Model>;
 
-/// Tells the layout which parameters the model freezes, before it records its first graph.
-inline void freeze(Layout& layout, const Model& model, const Config& config) {
-  if (model.frozen) layout.freeze([frozen = model.frozen, config](const std::string& name) { return frozen(name, config); });
-}
+/// The words of a list with commas.
+std::vector<std::string> words_of(const std::string& list);
+/// `word` is the name, or a part of it that ends before a dot.
+bool begins(const std::string& name, const std::string& word);
+
+/// Tells the layout which parameters are frozen, by the model and model.freeze, before it records its first graph.
+void freeze(Layout& layout, const Model& model, const Config& config);
+/// Errors (78): a word of model.freeze fits no parameter; nothing is left to train.
+void require_trained(const Layout& layout, const Config& config);
 
 }  // namespace varion

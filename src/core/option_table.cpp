@@ -17,6 +17,7 @@ const bool registered = add_options("", {
   {"model.preset", T::text, "", "recipe that sets model, data and optimizer where nobody else does (see info)"},
   {"model.init", T::text, "random", "where weights start: random, or a posterior FILE.h5, or FILE.safetensors"},
   {"model.init_skip", T::text, "", "tensors that stay random all the same: beginnings of names, up to a dot (head,blocks.11)"},
+  {"model.freeze", T::text, "", "tensors that are not trained: beginnings of names, up to a dot (they have no gradient, state or noise)"},
   {"model.init_hess", T::flag, "false", "the Hessian starts from that file, too"},
   {"data.name", T::text, "glyphs", "data set"},
   {"data.global_batch", T::integer, "50", "examples a step", {}, 1, 1e7},

@@ -53,7 +53,7 @@ const bool registered =
     add_options("text", {{"data.path", T::text, "", "UTF-8 file, or folder of .txt files, which are joined in the order of their names"},
                          {"data.length", T::integer, "64", "tokens of a window", {}, 1, 1e6},
                          {"data.tokenizer", T::choice, "chars", "what makes tokens of text", {"chars", "gpt2", "bytes"}},
-                         {"data.vocab", T::text, "", "gpt2: folder of encoder.json and vocab.bpe"},
+                         {"data.vocab", T::text, "", "gpt2: folder of encoder.json and vocab.bpe; chars: a posterior file, whose alphabet is taken"},
                          {"data.val_share", T::real, "0.1", "share of the characters, at the end, that is the test set", {}, 0.0001, 0.9}}) &&
     DataSets::of().add("text", {"a text file or folder, tokenized at the start", load_text});
 }  // namespace

@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "data/tokenizer.hpp"
 #include "data/utf8.hpp"
+#include "io/posterior_file.hpp"
 
 namespace varion {
 
@@ -66,7 +67,16 @@ std::shared_ptr<const Tokenizer> make_chars(const std::string& argument) {
   return std::make_shared<Chars>(alphabet.get<std::string>());
 }
 
-std::string alphabet_of(const TextPieces& text, const std::string&) {
+/// The alphabet of the text, or that of a run whose posterior file `vocabulary` is: to go on from there with another text.
+std::string alphabet_of(const TextPieces& text, const std::string& vocabulary) {
+  if (!vocabulary.empty()) {
+    const io::PosteriorFile f = io::load_posterior(vocabulary);
+    const std::string name = "chars:";
+    const auto kept = f.data.find("tokenizer");
+    require(kept != f.data.end() && kept->second.rfind(name, 0) == 0, Exit::config, "data.vocab = ", vocabulary,
+            ": was not trained on characters");
+    return kept->second.substr(name.size());
+  }
   std::vector<bool> used;
   std::string piece;
   std::uint64_t before = 0;  // bytes of the text before `piece`

@@ -7,7 +7,9 @@
 #include <ctime>
 
 #include "core/error.hpp"
+#include "io/segments.hpp"
 #include "train/quantiles.hpp"
+#include "train/start_values.hpp"
 #include "train/text_sampler.hpp"
 
 namespace varion {
@@ -68,6 +70,24 @@ std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& 
   return out;
 }
 
+namespace {
+/// Of the frozen parameters, which stand in model.init and not in the file.
+std::string frozen_digest(const Layout& layout) {
+  const std::vector<float> values = to_host(layout.frozen_values());
+  return io::xxh128(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+}
+
+/// They start as the run had them.
+void start_frozen(const Config& config, const Layout& layout) {
+  if (layout.frozen_size() == 0) return;
+  const Exec exec;
+  const Vec trained("varion::restore::unused", static_cast<size_t>(layout.size()));
+  layout.initialise(exec, static_cast<std::uint64_t>(config.integer("run.seed")), trained);
+  exec.fence();
+  take_start_values(config, layout, nullptr, {});
+}
+}  // namespace
+
 io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config, const DataSet& data,
                           const RunPosition& at, const std::string& env_json, const Comm& comm, bool everywhere, io::PosteriorFile old) {
   io::PosteriorFile f;
@@ -112,6 +132,8 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
   f.data = {{"name", data.name}, {"digest", std::to_string(data.digest)},
             {"order", "keyed bijection of (seed, order, epoch)"}, {"position", std::to_string(at.samples)}};
   if (data.vocabulary > 0) f.data["order"] = "windows, " + config.text("data.windows") + " by (seed, order)";
+  if (data.vocabulary > 0) f.data["vocabulary"] = std::to_string(data.vocabulary);
+  if (layout.frozen_size() > 0) f.model["frozen_digest"] = frozen_digest(layout);
   if (data.tokenizer) f.data["tokenizer"] = data.tokenizer->describe();
   return f;
 }
@@ -171,6 +193,9 @@ void from_file(const io::PosteriorFile& f, const std::string& name, const Layout
   const auto digest = f.data.find("digest");
   require(digest != f.data.end() && digest->second == std::to_string(data.digest), Exit::data, name,
           ": the data is not what it was trained on (its digest differs)");
+  const auto frozen = f.model.find("frozen_digest");
+  require(layout.frozen_size() == 0 || (frozen != f.model.end() && frozen->second == frozen_digest(layout)), Exit::data, name,
+          ": the frozen parameters, from model.init, are not those that it was trained with (their digest differs)");
   for (const StateVector& s : optimizer.state()) {
     const std::vector<float>* values = s.name == "mean" ? &f.mean : nullptr;
     for (const auto& [state, flat] : f.states)
@@ -205,12 +230,13 @@ TextModel::TextModel(const std::string& path, const std::vector<std::pair<std::s
   DataSet data;
   const auto digest = f.data.find("digest");
   data.digest = digest == f.data.end() ? 0 : std::strtoull(digest->second.c_str(), nullptr, 10);
-  for (const io::TensorInfo& t : f.tensors)
-    if (t.name == head && t.shape.size() == 2) vocabulary = t.shape[0];
+  const auto tokens = f.data.count("vocabulary") == 0 ? std::nullopt : parse_real(f.data["vocabulary"]);
+  require(tokens && *tokens >= 1 && *tokens <= 1e9, Exit::data, path, ": data/vocabulary is no count");
+  vocabulary = static_cast<Index>(*tokens);
   const Index positions = config.integer("model.positions");
   length = positions > 0 ? positions : config.integer("data.length");
-  require(vocabulary > 0, Exit::data, path, ": no tensor '", head, "'");
   { TextSampler(*layout, config, vocabulary, length, Exec()); }  // fills the layout
+  start_frozen(config, *layout);
   optimizer = Optimizers::of().find(config.text("optim.name")).make(*layout, config);
   from_file(f, path, *layout, *optimizer, data);
 }
@@ -223,6 +249,7 @@ std::unique_ptr<Restored> restore(const std::string& path,
   r->data = load_data(r->config);
   resolve_ess(r->config, r->data);
   r->evaluator = std::make_unique<Evaluator>(r->layout, r->config, r->data, Exec());
+  start_frozen(r->config, r->layout);
   r->optimizer =
       Optimizers::of().find(r->config.text("optim.name")).make(r->layout, r->config);
   from_file(r->file, path, r->layout, *r->optimizer, r->data);

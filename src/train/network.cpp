@@ -47,6 +47,7 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
   }
   if (!text || !train) graph.output(output);
   graph.finish(train);
+  require_trained(layout, config);
 }
 
 Index slots_of(const Config& config, const Comm& comm) {

@@ -167,10 +167,11 @@ class Run {
     std::vector<std::string> notes;
     std::string start;
     if (newest.empty()) {
-      start = take_start_values(config_, layout_, optimizer_, comm_);
+      start = take_start_values(config_, layout_, &optimizer_, comm_);
       folder_.start();
     } else {
       const io::PosteriorFile& f = found_.file;
+      take_start_values(config_, layout_, nullptr, comm_);  // the frozen parameters are not in a checkpoint
       notes = changes_since(config_, f, newest);
       take_up(f, newest);
       if (is_finished()) return true;
@@ -191,6 +192,7 @@ class Run {
     folder_.say(text("varion ", VARION_VERSION, " ", VARION_GIT, ", ", backend::devices()[0], ", ",
                      backend::provider().description()));
     folder_.say(text(config_.text("model.name"), ": ", layout_.size(), " parameters, ",
+                     layout_.frozen_size() > 0 ? text(layout_.frozen_size(), " frozen ones, ") : "",
                      layout_.size() * static_cast<Index>(optimizer_.state().size()) * 4 / 1000, " kB of state, ",
                      trainer_.arena_words() * 4 / 1000, " kB of activations; ", data_.name, ": ", data_.train.count,
                      " examples; ", optimizer_.name(), ", lr ", config_.text("optim.lr"),

@@ -7,6 +7,7 @@
 
 #include "core/error.hpp"
 #include "io/posterior_file.hpp"
+#include "models/model.hpp"
 #include "train/checkpoint.hpp"
 
 namespace varion {
@@ -20,21 +21,6 @@ const io::NamedTensor* find_tensor(const std::vector<io::NamedTensor>& tensors, 
   for (const io::NamedTensor& t : tensors)
     if (t.name == name) return &t;
   return nullptr;
-}
-
-std::vector<std::string> words_of(const std::string& list) {
-  std::vector<std::string> out;
-  std::istringstream in(list);
-  for (std::string word; std::getline(in, word, ',');) {
-    const size_t first = word.find_first_not_of(' ');
-    if (first != std::string::npos) out.push_back(word.substr(first, word.find_last_not_of(' ') + 1 - first));
-  }
-  return out;
-}
-
-/// `word` is the name, or a part of it that ends before a dot.
-bool begins(const std::string& name, const std::string& word) {
-  return name.rfind(word, 0) == 0 && (name.size() == word.size() || name[word.size()] == '.');
 }
 
 /// What to skip so that a tensor is not asked for: the layer.
@@ -130,11 +116,19 @@ std::vector<int> match_tensors(const WeightFile& file, const std::string& path, 
       if (begins(name, skip[k])) any = used[k] = true;
     return any;
   };
-  for (const Parameter& p : layout.parameters()) {
+  // What is trained besides frozen tensors may be new: an adapter.
+  const bool may_be_new = layout.frozen_size() > 0;
+  const size_t trained = layout.parameters().size();
+  for (size_t i = 0; i < trained + layout.frozen().size(); ++i) {
+    const Parameter& p = i < trained ? layout.parameters()[i] : layout.frozen()[i - trained];
     auto at = places.find(p.name);
     if (at == places.end() && p.name.rfind(kGpt2, 0) == 0) at = places.find(p.name.substr(kGpt2.size()));
     if (skipped(p.name)) {
       if (at != places.end()) places.erase(at);
+      out.push_back(-1);
+      continue;
+    }
+    if (at == places.end() && may_be_new && i < trained) {
       out.push_back(-1);
       continue;
     }
@@ -174,12 +168,12 @@ struct Flat {
   }
 };
 
-/// Writes what `from` has into a state, of which this rank keeps [begin, begin + extent).
-void put(const Flat& from, const Layout& layout, Index begin, const Vec& to) {
+/// Writes what `from` has of these parameters into a vector, of which this rank keeps [begin, begin + extent).
+void put(const Flat& from, const std::vector<Parameter>& parameters, Index begin, const Vec& to) {
   std::vector<float> own = to_host(to);
   const Index end = begin + static_cast<Index>(own.size());
   for (size_t i = 0; i < from.has.size(); ++i) {
-    const Parameter& p = layout[static_cast<int>(i)];
+    const Parameter& p = parameters[i];
     const Index first = std::max(begin, p.offset), last = std::min(end, p.offset + p.size());
     if (from.has[i] != 0 && first < last)
       std::copy(from.values.begin() + first, from.values.begin() + last, own.begin() + (first - begin));
@@ -194,7 +188,7 @@ Vec state_of(const Optimizer& optimizer, const std::string& name) {
 }
 }  // namespace
 
-std::string take_start_values(const Config& config, const Layout& layout, Optimizer& optimizer, const Comm& comm) {
+std::string take_start_values(const Config& config, const Layout& layout, Optimizer* optimizer, const Comm& comm) {
   const std::string path = config.text("model.init");
   const bool with_hess = config.flag("model.init_hess");
   const auto skip = words_of(config.text("model.init_skip"));
@@ -202,39 +196,55 @@ std::string take_start_values(const Config& config, const Layout& layout, Optimi
     require(!with_hess && skip.empty(), Exit::config, "model.init_hess and model.init_skip need model.init=FILE");
     return "";
   }
-  const Vec hess_to = state_of(optimizer, "hess");
-  require(!with_hess || hess_to.extent(0) > 0, Exit::config, "model.init_hess: ", optimizer.name(), " is a point estimate and has no Hessian");
-  const size_t count = layout.parameters().size();
-  Flat mean{std::vector<char>(count), std::vector<float>(static_cast<size_t>(layout.size()))}, hess = with_hess ? mean : Flat{};
+  if (optimizer == nullptr && layout.frozen_size() == 0) return "";
+  const Vec hess_to = optimizer != nullptr && with_hess ? state_of(*optimizer, "hess") : Vec();
+  require(optimizer == nullptr || !with_hess || hess_to.extent(0) > 0, Exit::config, "model.init_hess: ", optimizer != nullptr ? optimizer->name() : "",
+          " is a point estimate and has no Hessian");
+  const bool takes_hess = hess_to.extent(0) > 0;
+  const auto& trained = layout.parameters();
+  const auto& frozen = layout.frozen();
+  const auto empty = [](const std::vector<Parameter>& list, Index size) {
+    return Flat{std::vector<char>(list.size()), std::vector<float>(static_cast<size_t>(size))};
+  };
+  Flat mean = empty(trained, layout.size()), hess = takes_hess ? mean : Flat{}, fixed = empty(frozen, layout.frozen_size());
   if (comm.is_first()) {
     const WeightFile file = read_weights(path);
     const std::vector<int> taken = match_tensors(file, path, layout, skip);
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < taken.size(); ++i) {
       if (taken[i] < 0) continue;
+      const bool trains = i < trained.size();
+      const size_t k = trains ? i : i - trained.size();
       const io::NamedTensor& t = file.tensors[static_cast<size_t>(taken[i])];
-      const auto at = static_cast<std::ptrdiff_t>(layout[static_cast<int>(i)].offset);
-      mean.has[i] = 1;
-      std::copy(t.values.begin(), t.values.end(), mean.values.begin() + at);
-      if (!with_hess) continue;
+      const auto at = static_cast<std::ptrdiff_t>(trains ? trained[k].offset : frozen[k].offset);
+      Flat& flat = trains ? mean : fixed;
+      flat.has[k] = 1;
+      std::copy(t.values.begin(), t.values.end(), flat.values.begin() + at);
+      if (!takes_hess || !trains) continue;
       const auto h = file.hess.find(t.name);
       require(h != file.hess.end() && h->second.size() == t.values.size(), Exit::data, path, ": no Hessian of '", io::printable(t.name),
               "' for model.init_hess");
-      hess.has[i] = 1;
+      hess.has[k] = 1;
       std::copy(h->second.begin(), h->second.end(), hess.values.begin() + at);
     }
   }
+  if (!frozen.empty()) {
+    fixed.send(comm);
+    put(fixed, frozen, 0, layout.frozen_values());
+  }
+  if (optimizer == nullptr) return "";
   mean.send(comm);
-  put(mean, layout, optimizer.own_begin(), state_of(optimizer, "mean"));
-  if (with_hess) {
+  put(mean, trained, optimizer->own_begin(), state_of(*optimizer, "mean"));
+  if (takes_hess) {
     hess.send(comm);
-    put(hess, layout, optimizer.own_begin(), hess_to);
-    require_positive(optimizer, path);
+    put(hess, trained, optimizer->own_begin(), hess_to);
+    require_positive(*optimizer, path);
   }
   std::string drawn;
-  const auto taken = static_cast<size_t>(std::count(mean.has.begin(), mean.has.end(), 1));
-  for (size_t i = 0; i < count; ++i)
-    if (mean.has[i] == 0) drawn += (drawn.empty() ? "; as drawn: " : ", ") + layout[static_cast<int>(i)].name;
-  return text("starting from ", path, ": ", taken, " of ", count, " tensors", with_hess ? " and their Hessian" : "", drawn.substr(0, 200));
+  const auto taken = std::count(mean.has.begin(), mean.has.end(), 1) + std::count(fixed.has.begin(), fixed.has.end(), 1);
+  for (size_t i = 0; i < trained.size(); ++i)
+    if (mean.has[i] == 0) drawn += (drawn.empty() ? "; as drawn: " : ", ") + trained[i].name;
+  return text("starting from ", path, ": ", taken, " of ", trained.size() + frozen.size(), " tensors", takes_hess ? " and their Hessian" : "",
+              drawn.substr(0, 200));
 }
 
 }  // namespace varion

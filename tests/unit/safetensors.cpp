@@ -284,7 +284,7 @@ std::pair<std::vector<float>, std::vector<float>> start_of(Config c) {
   const DataSet data = load_data(c);
   Layout layout;
   Trainer trainer(layout, c, data, Exec());
-  take_start_values(c, layout, trainer.optimizer(), Comm());
+  take_start_values(c, layout, &trainer.optimizer(), Comm());
   const auto numbers = [](const Vec& v) {
     const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
     return std::vector<float>(h.data(), h.data() + h.extent(0));
