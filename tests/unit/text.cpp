@@ -81,6 +81,30 @@ TEST_CASE("chars: the alphabet in order, made again from its description, anythi
   CHECK(again->describe() == chars->describe());
 }
 
+TEST_CASE("chars: alphabet and tokens of a text in pieces that end inside characters") {
+  const std::string text = "a\xc3\xa9" "b\xe2\x82\xac\xf0\x9f\x98\x80 \xe6\xbc\xa2\xe5\xad\x97z\xf0\x9d\x94\x98";
+  const auto whole = tokenizer_for("chars", text, "");
+  for (size_t step = 1; step <= 5; ++step) {
+    INFO(step);
+    size_t at = 0;
+    const TextPieces pieces = [&] {
+      const std::string_view next = std::string_view(text).substr(at, step);
+      at += next.size();
+      return next;
+    };
+    CHECK(tokenizer_for("chars", pieces, "")->describe() == whole->describe());
+    std::vector<std::int32_t> tokens;
+    std::string rest;
+    for (size_t from = 0; from < text.size(); from += step) {
+      rest += text.substr(from, step);
+      rest.erase(0, whole->encode_front(rest, tokens));
+    }
+    CHECK(rest.size() < 8);
+    for (const std::int32_t token : whole->encode(rest)) tokens.push_back(token);
+    CHECK(tokens == whole->encode(text));
+  }
+}
+
 TEST_CASE("chars: what is refused") {
   const auto chars = make_tokenizer("chars:\"ab\"");
   has(refusal(Exit::data, [&] { chars->encode("abc"); }), "byte 2 of the text is 'c', which the alphabet of 'chars' has not");
