@@ -37,7 +37,7 @@ int sample_command(const std::vector<std::string>& words) {
   options.known = m.tokenizer->size();
   const std::string prompt = a.flag("prompt", "\n");
   const std::vector<std::int32_t> before = m.tokenizer->encode(prompt);
-  require(!before.empty(), Exit::usage, "--prompt is empty");
+  ensure(!before.empty(), "a prompt without tokens");
   require(which == "mean" || m.optimizer->is_variational(), Exit::config, path, " is of ", m.optimizer->name(),
           ", a point estimate: it has no posterior to draw from");
   const Exec exec;
