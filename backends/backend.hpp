@@ -3,6 +3,7 @@
 // equal to `portable` by one test table (tests/kernels/providers.cpp).
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -128,6 +129,9 @@ std::string missing_device();
 
 /// One line a device: name, and how it differs from its neighbours. Callable before Kokkos is started.
 std::vector<std::string> devices();
+
+/// Memory of the host, not initialised, into which the device can copy while it computes.
+std::shared_ptr<float> host_words(size_t words);
 
 /// What a table of measurements must say about the device in use: name, driver, clocks, threads.
 std::vector<std::pair<std::string, std::string>> device_facts();

@@ -1,6 +1,6 @@
 #include "io/byte_reader.hpp"
 
-#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -8,16 +8,17 @@
 #include <cstring>
 
 #include "core/error.hpp"
+#include "io/commit_file.hpp"
 
 namespace varion::io {
 
 ByteReader::ByteReader(const std::string& path) : path_(path), file_(nullptr) {
-  struct stat s {};
-  require(::stat(path.c_str(), &s) == 0, Exit::no_input, "cannot read '", path, "': ", std::strerror(errno));
-  require(S_ISREG(s.st_mode), Exit::data, "cannot read '", path, "': not a regular file");
-  file_ = gzopen(path.c_str(), "rb");  // takes plain files as they are
-  if (const int error = errno; file_ == nullptr)
-    fail(error == ENOENT || error == EACCES ? Exit::no_input : Exit::io, "cannot read '", path, "': ", std::strerror(error));
+  const int fd = open_input(path);
+  file_ = gzdopen(fd, "rb");  // takes plain files as they are
+  if (file_ == nullptr) {
+    ::close(fd);
+    fail(Exit::io, "cannot open '", path, "': no memory for its buffers");
+  }
   gzbuffer(static_cast<gzFile>(file_), 1u << 17);
 }
 

@@ -149,19 +149,29 @@ void PartFile::finish() {
   require(::close(std::exchange(fd_, -1)) == 0, Exit::io, "cannot close '", part_, "': ", std::strerror(errno));
 }
 
-InputFile::InputFile(const std::string& path, std::uint64_t limit) : path_(path) {
+int open_input(const std::string& path) {
   struct stat info {};
   const auto refuse = [&] {
     const int error = errno;
     const bool absent = error == ENOENT || error == ENOTDIR || error == EACCES;
     fail(absent ? Exit::no_input : Exit::io, "cannot open '", path, "': ", std::strerror(error));
   };
-  if (::stat(path.c_str(), &info) != 0) refuse();
+  if (::stat(path.c_str(), &info) != 0) refuse();  // a pipe would be waited for
   require(S_ISREG(info.st_mode), Exit::data, "'", path, "' is not a regular file");
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) refuse();
+  return fd;
+}
+
+InputFile::InputFile(const std::string& path, std::uint64_t limit) : path_(path), fd_(open_input(path)) {
+  struct stat info {};
+  const bool known = ::fstat(fd_, &info) == 0;
   size_ = static_cast<std::uint64_t>(info.st_size);
-  require(size_ <= limit, Exit::data, "'", path, "' has ", size_, " bytes, more than the limit of ", limit);
-  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd_ < 0) refuse();
+  if (known && size_ <= limit) return;
+  const int error = errno;
+  ::close(fd_);  // no destructor runs
+  require(known, Exit::io, "cannot open '", path, "': ", std::strerror(error));
+  fail(Exit::data, "'", path, "' has ", size_, " bytes, more than the limit of ", limit);
 }
 
 InputFile::~InputFile() { ::close(fd_); }

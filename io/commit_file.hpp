@@ -53,6 +53,9 @@ class PartFile {
   int fd_ = -1;
 };
 
+/// Opens a regular file for reading. The caller closes it. Errors: 66 not there, 65 no regular file, 74 the system cannot.
+int open_input(const std::string& path);
+
 /// A regular file to read from anywhere, by any thread. Errors: 66 not there, 65 larger than `limit`, no regular file, or
 /// shorter than it was; 74 reading failed.
 class InputFile {

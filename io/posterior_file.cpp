@@ -37,11 +37,7 @@ PosteriorFile decode_posterior(const std::string& bytes, const std::string& name
 }
 
 void save_posterior(const std::string& dir, const std::string& name, const PosteriorFile& p) {
-  const FilePlan plan = plan_posterior(p);
-  PendingFile file(dir, name, most_bytes(plan));
-  auto segments = write_pieces(pieces_of(plan, whole_vectors(p)),
-                               [&](std::uint64_t at, const char* data, size_t n) { file.write(at, data, n); });
-  finish_shares(file, plan, std::move(segments));
+  write_file(dir, name, plan_posterior(p), whole_vectors(p));
 }
 
 PosteriorFile load_posterior(const std::string& path) {

@@ -196,7 +196,7 @@ FilePlan plan_posterior(const PosteriorFile& p) {
 }
 
 std::string FilePlan::places_text() const {
-  std::string out;
+  std::string out = text(bytes, '\n');
   for (const Place& p : places) out += text(p.vector, ' ', p.begin, ' ', p.count, ' ', p.address, '\n');
   return out;
 }
@@ -204,6 +204,7 @@ std::string FilePlan::places_text() const {
 FilePlan FilePlan::from_text(const std::string& lines) {
   FilePlan plan;
   const char *at = lines.data(), *const end = at + lines.size();
+  at = std::from_chars(at, end, plan.bytes).ptr + 1;
   while (at < end) {
     Place p{};
     at = std::from_chars(at, end, p.vector).ptr + 1;
@@ -259,24 +260,21 @@ std::vector<Segment> write_pieces(const std::vector<Piece>& pieces, const WriteA
   return segments;
 }
 
-std::vector<Segment> write_share(const std::string& part, const FilePlan& plan, const std::vector<Stretch>& vectors) {
-  PartFile file(part);
-  auto segments = write_pieces(pieces_of(plan, vectors),
-                               [&](std::uint64_t at, const char* data, size_t n) { file.write(at, data, n); });
-  file.finish();
-  return segments;
-}
-
-void finish_shares(PendingFile& file, const FilePlan& plan, std::vector<Segment> segments) {
+void finish_file(PendingFile& file, const FilePlan& plan, std::vector<Segment> segments) {
   std::sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) { return a.address < b.address; });
   const std::string end = trailer_of(segments);
   file.write(plan.bytes, end.data(), end.size());
   file.commit();
 }
 
-std::uint64_t most_bytes(const FilePlan& plan) {
-  return plan.bytes + kTrailer + 75 * (plan.bytes / (std::uint64_t(16) << 20) + 1);
+void write_file(const std::string& dir, const std::string& name, const FilePlan& plan, const std::vector<Stretch>& vectors) {
+  PendingFile file(dir, name, file_bytes(plan));
+  auto segments = write_pieces(pieces_of(plan, vectors),
+                               [&](std::uint64_t at, const char* data, size_t n) { file.write(at, data, n); });
+  finish_file(file, plan, std::move(segments));
 }
+
+std::uint64_t file_bytes(const FilePlan& plan) { return plan.bytes + kTrailer + 75 * ((plan.bytes + kSegment - 1) / kSegment); }
 
 std::vector<Stretch> whole_vectors(const PosteriorFile& p) {
   std::vector<Stretch> out{{p.mean.data(), 0, static_cast<long>(p.mean.size())}};

@@ -1,5 +1,5 @@
 // How a posterior file is written: HDF5 makes a skeleton in memory, in which the places of all state vectors are reserved, and
-// our own code writes skeleton and vectors, from where they are, as one process or as many. Pieces and segments: segments.hpp.
+// our own code writes skeleton and vectors, from where they are, as one process or as many (posterior_shares.hpp).
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct FilePlan {
   std::uint64_t bytes = 0;
   std::vector<std::pair<std::uint64_t, std::string>> own;  // HDF5's, by address: all that lies between the places
   std::vector<Place> places;                               // ascending
-  /// The places alone, one a line, for other ranks; back again.
+  /// Length and places, one a line, for other ranks; back again.
   std::string places_text() const;
   static FilePlan from_text(const std::string& lines);
 };
@@ -50,11 +50,11 @@ using WriteAt = std::function<void(std::uint64_t address, const char* data, size
 /// Writes pieces, which ascend, on this thread and takes their digests on another.
 std::vector<Segment> write_pieces(const std::vector<Piece>& pieces, const WriteAt& write);
 
-/// A rank's share of the file that is on its way at `part` (PendingFile::part). Errors: 73, 74.
-std::vector<Segment> write_share(const std::string& part, const FilePlan& plan, const std::vector<Stretch>& vectors);
-/// When all shares are written: table, trailer, and the file takes its name.
-void finish_shares(PendingFile& file, const FilePlan& plan, std::vector<Segment> segments);
-/// Length of the file written by one process, trailer included; by several it has more segments.
-std::uint64_t most_bytes(const FilePlan& plan);
+/// When all segments are written, in whatever order: table, trailer, and the file takes its name.
+void finish_file(PendingFile& file, const FilePlan& plan, std::vector<Segment> segments);
+/// The whole of it by one process: a PendingFile dir/name from its begin to its end. Errors: 73, 74.
+void write_file(const std::string& dir, const std::string& name, const FilePlan& plan, const std::vector<Stretch>& vectors);
+/// Length of the file, trailer included.
+std::uint64_t file_bytes(const FilePlan& plan);
 
 }  // namespace varion::io

@@ -25,8 +25,10 @@ struct Segment {
 std::string xxh128(const std::vector<Piece>& pieces);
 std::string xxh128(const char* data, size_t bytes);
 
+constexpr size_t kSegment = size_t(16) << 20;  // bytes of a segment, the last one's less
+
 /// Pieces in ascending order, cut into runs without gaps of at most `most` bytes: what becomes a segment each.
-std::vector<std::vector<Piece>> runs_of(const std::vector<Piece>& pieces, size_t most = size_t(16) << 20);
+std::vector<std::vector<Piece>> runs_of(const std::vector<Piece>& pieces, size_t most = kSegment);
 
 constexpr size_t kTrailer = 192;  // bytes, text padded with zeros; the same in version 1.0
 

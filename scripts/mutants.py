@@ -33,11 +33,12 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
     "other data are taken": (CHECKPOINT, "digest != f.data.end() && digest->second == std::to_string(data.digest)", "true", ["foreign.py"]),
     "slots are not the checkpoint's": (RESUME, 'before.has("parallel.slots") ? before.text("parallel.slots") : "1"', '"1"', ["ranks.py"]),
     # E8: not saved
-    "hess is not saved": (CHECKPOINT, "      f.states.emplace_back(s.name, whole(",
-                          '      if (s.name != "hess") f.states.emplace_back(s.name, whole(', ["restart"]),
+    "hess is not saved": ("src/train/snapshot.cpp", "    if (end > begin)\n      std::memcpy(", "    if (end > begin && p.vector != 1)\n      std::memcpy(", ["restart"]),
+    # Copied while the next pass runs: the update waits for it
+    "the update does not wait for the copy": (RUN, "      writer_.release();", "      {}", ["test_restart overlap"]),
     "the configuration is not saved": (CHECKPOINT, '{"config_ini", config.ini(false)}', '{"config_ini", ""}', ["restart"]),
     "the data's digest is not saved": (CHECKPOINT, '{"digest", std::to_string(data.digest)}', '{"digest", ""}', ["restart"]),
-    "history is not saved": (RUN, "for (const std::string& k : keys) f.history[k] = folder_.column(k, keys);", "(void)keys;", ["files.py"]),
+    "history is not saved": (RUN, "for (const std::string& k : keys) order.file.history[k] = folder_.column(k, keys);", "(void)keys;", ["files.py"]),
     "the optimizer's numbers are not saved": (CHECKPOINT, "for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;", "", ["restart"]),
     # Damage
     "the trailer is not compared": ("io/segments.cpp", "reached != t.payload || trailer_of(segments) != end", "reached != t.payload", ["restart"]),
@@ -49,8 +50,10 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
     "no fsync of the records": (RUN, "folder_.sync();", "", ["crash_states.py"]),
     "a close is not checked": (COMMIT, 'if (::close(std::exchange(fd_, -1)) != 0) give_up(Exit::io, "close", errno);', "::close(std::exchange(fd_, -1));", ["crash_states.py"]),
     "no rename": (COMMIT, "::rename(part_.c_str(), (dir_ + \"/\" + name_).c_str()) != 0", "false", ["restart"]),
-    "the last checkpoint goes before the new one comes": (RUN, "      io::save_posterior(folder_.checkpoints(), name, f);\n",
-        "      io::prune_checkpoints(folder_.checkpoints(), 0);\n      io::save_posterior(folder_.checkpoints(), name, f);\n", ["crash_states.py"]),
+    "the last checkpoint goes before the new one comes": ("src/train/checkpoint_writer.cpp", "  io::write_file(order_.dir, order_.name, io::plan",
+        "  order_.after();\n  io::write_file(order_.dir, order_.name, io::plan", ["crash_states.py"]),
+    "a share that failed is not looked at": ("src/train/checkpoint_writer.cpp", "const int code = std::stoi(said); code != 0", "const int code = std::stoi(said); code < 0",
+        ["parallel_io.py"]),
     # Others
     "the gradient's norm goes by threads": ("src/train/square_sum.cpp", "        for (const double p : part) sum += p;",
         "        const bool back = Host().concurrency() > 1;\n        for (int k = 0; k < lanes; ++k) sum += part[back ? lanes - 1 - k : k];", ["grid.py"]),
@@ -69,7 +72,7 @@ if sys.argv[1:] == ["--check"]:
     unfit = [f"{name}: what it replaces stands {n} times in {MUTANTS[name][0]}: renew the mutant" for name, n in counts.items() if n != 1]
     print("\n".join(unfit) or f"mutants: {len(counts)} fit")
     sys.exit(1 if unfit else 0)
-PLACES = {"ranks.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
+PLACES = {"ranks.py": "tests/mpi", "parallel_io.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
 
 
 def commands(target):

@@ -85,6 +85,11 @@ std::vector<std::string> devices() {
   return out;
 }
 
+std::shared_ptr<float> host_words(size_t words) {
+  const Kokkos::View<float*, Kokkos::CudaHostPinnedSpace> pinned(Kokkos::view_alloc(Kokkos::WithoutInitializing, "varion::host_words"), words);
+  return {pinned.data(), [pinned](const float*) {}};  // lives as long as the pointer
+}
+
 std::vector<std::pair<std::string, std::string>> device_facts() {
   int device = 0, driver = 0, runtime = 0;
   cudaDeviceProp p;

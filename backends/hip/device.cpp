@@ -69,6 +69,17 @@ std::vector<std::string> devices() {
   return out;
 }
 
+#if KOKKOS_VERSION >= 40000
+using HostPinned = Kokkos::HIPHostPinnedSpace;
+#else
+using HostPinned = Kokkos::Experimental::HIPHostPinnedSpace;
+#endif
+
+std::shared_ptr<float> host_words(size_t words) {
+  const Kokkos::View<float*, HostPinned> pinned(Kokkos::view_alloc(Kokkos::WithoutInitializing, "varion::host_words"), words);
+  return {pinned.data(), [pinned](const float*) {}};  // lives as long as the pointer
+}
+
 std::vector<std::pair<std::string, std::string>> device_facts() {
   int device = 0, driver = 0, runtime = 0;
   hipDeviceProp_t p;

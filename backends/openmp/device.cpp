@@ -4,6 +4,7 @@
 
 #include "backends/backend.hpp"
 #include "core/error.hpp"
+#include "core/memory.hpp"
 
 namespace varion::backend {
 
@@ -27,6 +28,12 @@ std::vector<std::string> devices() {
   if (!Kokkos::is_initialized())
     return {text(Exec::name(), ", ", cpu_fact("model name"), ", ", std::thread::hardware_concurrency(), " hardware threads")};
   return {text(Exec::name(), ", concurrency ", Exec().concurrency())};
+}
+
+std::shared_ptr<float> host_words(size_t words) {
+  std::shared_ptr<float> memory(new float[words], [](const float* p) { delete[] p; });
+  wish_huge_pages(memory.get(), words * sizeof(float));
+  return memory;
 }
 
 std::vector<std::pair<std::string, std::string>> device_facts() {

@@ -76,6 +76,44 @@ void Bench::measure(const std::string& name, const Work& work, const std::functi
   told(m);
 }
 
+void Bench::measure_pair(const std::string& limit, const std::string& name, const Work& work, const std::function<void()>& before,
+                         const std::function<void()>& limit_body, const std::function<void()>& body) {
+  using Clock = std::chrono::steady_clock;
+  Measurement pair[2];
+  std::vector<double> times[2], ratios;
+  const std::function<void()>* const bodies[] = {&limit_body, &body};
+  io::reset_resident_peak();
+  for (int r = -1; r < options_.repeats; ++r)  // the first round fills caches
+    for (const int turn : {0, 1}) {
+      const int k = (turn + r) & 1;
+      before();
+      const auto from = Clock::now();
+      (*bodies[k])();
+      if (r < 0) continue;
+      times[k].push_back(std::chrono::duration<double>(Clock::now() - from).count());
+      if (turn == 1) ratios.push_back(times[0].back() / times[1].back());
+    }
+  std::sort(ratios.begin(), ratios.end());
+  for (const int k : {0, 1}) {
+    Measurement& m = pair[k];
+    std::sort(times[k].begin(), times[k].end());
+    m.name = k == 0 ? limit : name;
+    m.work = work;
+    m.calls = 1;
+    m.repeats = options_.repeats;
+    m.least = times[k].front();
+    m.most = times[k].back();
+    m.median = times[k][times[k].size() / 2];
+    m.process_peak = io::resident_peak();
+  }
+  pair[1].limit = ratios[ratios.size() / 2] * pair[1].median;
+  pair[1].best_pair = ratios.back();
+  for (const Measurement& m : pair) {
+    results_.push_back(m);
+    told(m);
+  }
+}
+
 void Bench::ceiling(const std::string& name, const Work& work, const std::function<void()>& body) {
   const Measurement m = time(name, work, body);
   bandwidth_ = std::max(bandwidth_, work.bytes / m.least);
@@ -129,6 +167,7 @@ nlohmann::json bench_json(const Bench& bench) {
                     {"min_s", m.least},
                     {"max_s", m.most},
                     {"limit_s", m.limit},
+                    {"best_pair", m.best_pair},
                     {"device_peak_bytes", m.device_peak},
                     {"process_peak_bytes", m.process_peak},
                     {"launches", m.launches}});
@@ -151,6 +190,8 @@ std::string bench_line(const Measurement& m) {
   };
   if (m.work.item == "parameter" || m.work.item == "draw")  // plenty of small items: time each
     std::snprintf(rate, sizeof rate, "%.3f ns/%.5s", 1e9 * m.median / m.work.items, m.work.item.c_str());
+  else if (m.best_pair > 0)
+    std::snprintf(rate, sizeof rate, "best pair %.2f", m.best_pair);
   else if (!m.work.item.empty())
     std::snprintf(rate, sizeof rate, "%.0f %s/s", m.work.items / m.median, m.work.item.c_str());
   std::snprintf(line, sizeof line, "%-40s %11.4f %11.4f %11.4f %9s %9s %7s %16s %9s %8.0f", m.name.c_str(), 1e3 * m.median,

@@ -30,6 +30,7 @@ struct Measurement {
   double device_peak = 0; // Kokkos allocations while the case ran
   double process_peak = 0;  // resident set, where the system tells
   double launches = 0;      // kernels a call, the libraries' own not counted
+  double best_pair = 0;     // measured in turns with its limit: the best of the ratios, of which the table shows the median
 };
 
 struct BenchOptions {
@@ -37,6 +38,7 @@ struct BenchOptions {
   int repeats = 9;
   double seconds = 0.1;  // least time of one repeat
   bool quick = false;    // tiny sizes: shows that everything runs, measures nothing
+  std::string dir;       // where files are written and read
 };
 
 /// Runs bodies and keeps what it measured. On several ranks all of them run the same bodies at the same time, so that
@@ -51,7 +53,11 @@ class Bench {
 
   /// Times `body`, which may leave work running on the device. Called within a case.
   void measure(const std::string& name, const Work& work, const std::function<void()>& body);
-  /// The same for a ceiling, whose best time sets the limits of everything after it.
+  /// Two bodies in turns, the first one first in every other round, with `before` ahead of each, untimed: the first is the limit
+  /// of the second, round by round. For what a machine does at another speed a minute later.
+  void measure_pair(const std::string& limit, const std::string& name, const Work& work, const std::function<void()>& before,
+                    const std::function<void()>& limit_body, const std::function<void()>& body);
+  /// The same as `measure` for a ceiling, whose best time sets the limits of everything after it.
   void ceiling(const std::string& name, const Work& work, const std::function<void()>& body);
 
   /// Runs all registered cases, ceilings first.

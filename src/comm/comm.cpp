@@ -18,6 +18,7 @@ namespace varion {
 
 namespace {
 constexpr size_t kChunk = size_t(1) << 28;  // words a message: MPI counts in int
+constexpr size_t kMostBytes = static_cast<size_t>(std::numeric_limits<int>::max());
 constexpr Index kWhole = Index(1) << 19;     // words below which halving messages does not pay (two ranks, one node)
 constexpr Index kPiece = 1024;               // numbers summed at a time, in the fastest cache
 
@@ -460,6 +461,31 @@ std::vector<std::string> Comm::gather(const std::string& text) const {
   check_mpi(MPI_Allgatherv(text.data(), own, MPI_CHAR, &all[0], sizes.data(), at.data(), MPI_CHAR, comm_), "gather");
   for (size_t i = 0; i < out.size(); ++i) out[i] = all.substr(static_cast<size_t>(at[i]), static_cast<size_t>(sizes[i]));
   return out;
+}
+
+std::vector<std::string> Comm::swap_texts(const std::vector<std::string>& to) const {
+  if (size_ == 1) return to;
+  const auto ranks = static_cast<size_t>(size_);
+  std::vector<int> sends(ranks), from(ranks), gets(ranks), at(ranks);
+  std::string out;
+  for (size_t r = 0; r < ranks; ++r) {
+    from[r] = static_cast<int>(out.size());
+    sends[r] = static_cast<int>(to[r].size());
+    out += to[r];
+    require(out.size() <= kMostBytes, Exit::internal, "MPI: ", out.size(), " bytes are too many to exchange");
+  }
+  check_mpi(MPI_Alltoall(sends.data(), 1, MPI_INT, gets.data(), 1, MPI_INT, comm_), "exchange");
+  size_t total = 0;
+  for (size_t r = 0; r < ranks; ++r) {
+    at[r] = static_cast<int>(total);
+    total += static_cast<size_t>(gets[r]);
+    require(total <= kMostBytes, Exit::internal, "MPI: ", total, " bytes are too many to exchange");
+  }
+  std::string in(total, ' ');
+  check_mpi(MPI_Alltoallv(out.data(), sends.data(), from.data(), MPI_CHAR, &in[0], gets.data(), at.data(), MPI_CHAR, comm_), "exchange");
+  std::vector<std::string> texts;
+  for (size_t r = 0; r < ranks; ++r) texts.push_back(in.substr(static_cast<size_t>(at[r]), static_cast<size_t>(gets[r])));
+  return texts;
 }
 
 void Comm::barrier() const {

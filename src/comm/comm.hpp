@@ -89,6 +89,8 @@ class Comm {
   std::string from_first(std::string text) const;
   /// Everybody's text, everywhere, by rank.
   std::vector<std::string> gather(const std::string& text) const;
+  /// One text for every rank, by rank; returns theirs for this one. Errors (70): more than 2 GiB.
+  std::vector<std::string> swap_texts(const std::vector<std::string>& to) const;
   void barrier() const;
 
  private:

@@ -6,16 +6,20 @@
 
 namespace varion {
 
+void wish_huge_pages(void* data, size_t bytes) {
+#ifdef __linux__
+  constexpr std::uintptr_t page = std::uintptr_t(1) << 21;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / page * page;
+  if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // may be refused
+#else
+  static_cast<void>(data), static_cast<void>(bytes);
+#endif
+}
+
 Vec long_vector(const std::string& label, Index words) {
   const Vec v(Kokkos::view_alloc(Kokkos::WithoutInitializing, label), static_cast<size_t>(words));
-#ifdef __linux__
-  if constexpr (kHostExec) {
-    constexpr std::uintptr_t page = std::uintptr_t(1) << 21;
-    const auto begin = (reinterpret_cast<std::uintptr_t>(v.data()) + page - 1) / page * page;
-    const auto end = (reinterpret_cast<std::uintptr_t>(v.data()) + static_cast<std::uintptr_t>(words) * sizeof(Real)) / page * page;
-    if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish: may be refused
-  }
-#endif
+  if constexpr (kHostExec) wish_huge_pages(v.data(), static_cast<size_t>(words) * sizeof(Real));
   Kokkos::deep_copy(v, Real(0));
   return v;
 }

@@ -55,6 +55,7 @@ const bool registered = add_options("", {
   {"eval.batch", T::integer, "256", "examples a forward pass", {}, 1, 1e6},
   {"checkpoint.every", T::text, "10min", "how often to save: 500st, 2ep, 10min (0st: only at the end)"},
   {"checkpoint.best", T::text, "val/nll", "validation metric by which best.h5 is kept, or none"},
+  {"checkpoint.parallel_io", T::flag, "false", "every rank writes its part of a checkpoint, on a file system that all of them see"},
   {"checkpoint.keep", T::integer, "2", "newest checkpoints kept", {}, 1, 1e6},
   {"log.every", T::text, "50st", "how often to write a record"},
   {"log.state_hash_every", T::text, "0st", "how often to write a hash of the whole state (0st: only into checkpoints)"},

@@ -58,7 +58,13 @@ FirstSteps first_steps(Config config, Index steps, const Comm& comm) {
   const StepNews news = trainer.news();
   require(news.report.nonfinite == 0 && std::isfinite(news.loss), Exit::diverged, "step ",
           news.report.first_bad > 0 ? news.report.first_bad : steps, ": not finite; lower optim.lr");
-  out.file = to_file(layout, optimizer, config, data, at, "", comm, true);
+  out.file = to_file(layout, optimizer, config, data, at, "");
+  for (const StateVector& s : optimizer.state()) {
+    std::vector<float> values = whole(s.data, optimizer, comm, true);
+    if (s.name == "mean") out.file.mean = std::move(values);
+    for (auto& [name, flat] : out.file.states)
+      if (name == s.name) flat = std::move(values);
+  }
   out.file.root["kind"] = kReference;
   for (auto& [name, flat] : {std::pair{"first_weights", &weights}, {"first_gradient", &gradient}}) {
     if (flat->empty()) continue;

@@ -14,14 +14,14 @@
 
 namespace varion {
 
-std::vector<float> to_host(const Vec& v, std::vector<float> into) {
-  into.resize(v.extent(0));
+std::vector<float> to_host(const Vec& v) {
+  std::vector<float> into(v.extent(0));
   Kokkos::deep_copy(Kokkos::View<float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(into.data(), into.size()), v);
   return into;
 }
 
-std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere, std::vector<float> into) {
-  if (optimizer.own_size() == optimizer.size()) return to_host(v, std::move(into));
+std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere) {
+  if (optimizer.own_size() == optimizer.size()) return to_host(v);
   return comm.join(to_host(v), optimizer.size(), everywhere);
 }
 
@@ -49,23 +49,46 @@ std::string host_name() {
 
 }  // namespace
 
-std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& f) {
+namespace {
+constexpr Index kSampled = 4096;
+
+/// The places of its sample in a tensor of `size` numbers: multiples of the golden ratio, which no row length divides.
+Index sampled_place(Index i, Index size) {
+  if (size <= kSampled) return i;
+  const double turns = static_cast<double>(i) * 0.6180339887498949;
+  return static_cast<Index>((turns - std::floor(turns)) * static_cast<double>(size));
+}
+}  // namespace
+
+std::vector<float> layer_sample(const io::PosteriorFile& f, const io::Stretch& v) {
+  std::vector<float> out;
+  for (const io::TensorInfo& t : f.tensors)
+    for (Index i = 0; i < std::min<Index>(t.size, kSampled); ++i) {
+      const Index at = t.offset + sampled_place(i, t.size);
+      out.push_back(at >= v.begin && at < v.begin + v.count ? v.data[at - v.begin] + 0.f : 0.f);  // no -0: others are added
+    }
+  return out;
+}
+
+std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& f, const std::vector<float>& mean,
+                                                       const std::vector<float>& hess) {
   std::map<std::string, std::vector<double>> out;
-  const std::vector<float>* hess = nullptr;
-  for (const auto& [name, flat] : f.states)
-    if (name == "hess") hess = &flat;
+  size_t at = 0;
   for (const io::TensorInfo& t : f.tensors) {
-    double size = 0;
-    for (long i = t.offset; i < t.offset + t.size; ++i) size += std::abs(static_cast<double>(f.mean[static_cast<size_t>(i)]));
+    const auto count = static_cast<size_t>(std::min<Index>(t.size, kSampled));
+    double sum = 0;
+    for (size_t i = at; i < at + count; ++i) sum += std::abs(static_cast<double>(mean[i]));
     out["numel"].push_back(static_cast<double>(t.size));
-    out["mean_abs"].push_back(size / static_cast<double>(t.size));
-    if (hess == nullptr) continue;
-    const auto q = quantiles(hess->data() + t.offset, static_cast<size_t>(t.size));
-    const double decay = f.optim.at(t.shape.size() >= 2 ? "weight_decay" : "weight_decay_1d");
-    out["hess_p05"].push_back(q[0]);
-    out["hess_median"].push_back(q[1]);
-    out["hess_p95"].push_back(q[2]);
-    out["sigma_median"].push_back(1 / std::sqrt(f.optim.at("ess") * (q[1] + decay)));
+    out["mean_abs"].push_back(sum / static_cast<double>(count));
+    if (!hess.empty()) {
+      const auto q = quantiles(hess.data() + at, count);
+      const double decay = f.optim.at(t.shape.size() >= 2 ? "weight_decay" : "weight_decay_1d");
+      out["hess_p05"].push_back(q[0]);
+      out["hess_median"].push_back(q[1]);
+      out["hess_p95"].push_back(q[2]);
+      out["sigma_median"].push_back(1 / std::sqrt(f.optim.at("ess") * (q[1] + decay)));
+    }
+    at += count;
   }
   return out;
 }
@@ -89,7 +112,7 @@ void start_frozen(const Config& config, const Layout& layout) {
 }  // namespace
 
 io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config, const DataSet& data,
-                          const RunPosition& at, const std::string& env_json, const Comm& comm, bool everywhere, io::PosteriorFile old) {
+                          const RunPosition& at, const std::string& env_json) {
   io::PosteriorFile f;
   for (const Parameter& p : layout.parameters()) {
     io::TensorInfo t;
@@ -99,14 +122,8 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
     t.size = p.size();
     f.tensors.push_back(t);
   }
-  for (const StateVector& s : optimizer.state()) {
-    const size_t k = f.states.size();
-    if (s.name == "mean")
-      f.mean = whole(s.data, optimizer, comm, everywhere, std::move(old.mean));
-    else
-      f.states.emplace_back(s.name, whole(s.data, optimizer, comm, everywhere,
-                                          k < old.states.size() ? std::move(old.states[k].second) : std::vector<float>()));
-  }
+  for (const StateVector& s : optimizer.state())
+    if (s.name != "mean") f.states.emplace_back(s.name, std::vector<float>());
   f.optimizer = optimizer.name();
   for (const auto& [k, v] : optimizer.attributes()) f.optim[k] = v;
   f.step = static_cast<long>(at.step);
@@ -127,7 +144,6 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
              {"nonpositive", shortest(at.nonpositive)},
              {"best", at.best.empty() ? "none" : at.best}};
   write_spikes(at.spikes, f.train);
-  if (!at.state_hash.empty()) f.train["state_hash"] = at.state_hash;
   f.rng = {{"generator", "philox4x32-10"}, {"seed", config.text("run.seed")}};
   f.data = {{"name", data.name}, {"digest", std::to_string(data.digest)},
             {"order", "keyed bijection of (seed, order, epoch)"}, {"position", std::to_string(at.samples)}};

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "io/posterior_file.hpp"
+#include "io/posterior_plan.hpp"
 #include "train/evaluator.hpp"
 #include "train/run_folder.hpp"
 #include "train/spikes.hpp"
@@ -19,16 +19,17 @@ struct RunPosition {
   std::string parent_uuid;  // of the checkpoint the run continued from
   std::string best;        // smallest value of checkpoint.best so far, empty before the first
   SpikeMemory spikes;
-  std::string state_hash;  // where it was computed (state_hash.hpp)
+  std::string state_hash;  // of the file it was read from (state_hash.hpp)
 };
 
-/// Everything but `history` and `layers`. Copies the state to the host and waits for that. Where the posterior is sharded:
-/// collective, with vectors on the first rank, or everywhere. Takes the memory of `old`, a file of the same run: new pages would
-/// cost more than the copy.
+/// Everything but `history`, `layers`, the state's hash and the numbers of the state vectors, whose names it has.
 io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, const Config& config, const DataSet& data,
-                          const RunPosition& at, const std::string& env_json, const Comm& comm = {}, bool everywhere = false, io::PosteriorFile old = {});
-/// Sizes and quantiles of every tensor, for people who look into the file. Takes longer than the copy.
-std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& file);
+                          const RunPosition& at, const std::string& env_json);
+/// Up to 4096 numbers of every tensor, drawn evenly from all over it, tensor by tensor. Those that this stretch has not are zeros.
+std::vector<float> layer_sample(const io::PosteriorFile& file, const io::Stretch& vector);
+/// Sizes and quantiles of every tensor, for people who look into the file: of its sample. `hess` may be empty.
+std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& file, const std::vector<float>& mean,
+                                                       const std::vector<float>& hess);
 /// Errors (65): a field is missing or no count.
 RunPosition position_of(const io::PosteriorFile& file, const std::string& name);
 /// Fills the optimizer's state. Errors (65): another model, shapes, optimizer or data.
@@ -63,12 +64,11 @@ struct TextModel {
   std::unique_ptr<Optimizer> optimizer;
 };
 
-/// The numbers of a device vector, on the host; in the memory of `into`, where it is large enough.
-std::vector<float> to_host(const Vec& v, std::vector<float> into = {});
+/// The numbers of a device vector, on the host.
+std::vector<float> to_host(const Vec& v);
 
 /// The whole vector of which v is this rank's stretch, on the first rank or on all; v itself where the posterior is not
 /// sharded.
-std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere = false,
-                         std::vector<float> into = {});
+std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere = false);
 
 }  // namespace varion

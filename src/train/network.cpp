@@ -260,14 +260,17 @@ void Trainer::slots_apart(std::uint64_t step, std::uint64_t first, double lr, bo
     measure_collected();
     if (!judge()) return;
   }
+  before_update();
   optimizer_->update_and_perturb(exec_, step - skipped_, lr, noise(step + 1, 0, first_slot_), weights_);
   perturbed_ = step + 1;
 }
 
 void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge) {
   const Region region("step");
-  if constexpr (inject::kOn)
+  if constexpr (inject::kOn) {
+    before_update();  // a fault changes the state
     for (const StateVector& s : optimizer_->state()) inject::value(s.name, step, exec_, s.data);
+  }
   if (apart_) return slots_apart(step, first, lr, want_norm, judge);
   const int samples = optimizer_->samples_per_step();
   for (int s = 0; s < samples; ++s) {
@@ -284,6 +287,7 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
     if (!last || judge) {
       optimizer_->collect(exec_, s, noise(step, s), weights_, means_[0]);
     } else {
+      before_update();
       optimizer_->finish(exec_, s, noise(step, s), means_[0], step - skipped_, lr, noise(step + 1, 0), weights_);
       complete(weights_);
       perturbed_ = step + 1;
@@ -291,7 +295,9 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
   }
   if (!judge) return;  // else the last step in its parts, and the next one's weights are written when it comes
   measure_collected();
-  if (judge()) optimizer_->update(exec_, step - skipped_, lr);
+  if (!judge()) return;
+  before_update();
+  optimizer_->update(exec_, step - skipped_, lr);
 }
 
 StepNews Trainer::news() {

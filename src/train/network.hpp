@@ -65,6 +65,8 @@ class Trainer {
   /// Where there is a `judge`, it is asked when loss and gradient of all slots are known, and the update is left out where
   /// it says no; it may call `news`, which waits. The bits of a step do not depend on its being there.
   void step(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge = {});
+  /// Called in every step once its gradient is there, before the state is changed: until then others may read it.
+  std::function<void()> before_update = [] {};
   /// Steps so far that were left out: the optimizer counts its updates, not steps.
   void skipped(std::uint64_t count) { skipped_ = count; }
   /// The optimizer's state has been replaced: what follows from the one before is forgotten.

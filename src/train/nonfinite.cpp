@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 
 #include "core/error.hpp"
 #include "train/checkpoint.hpp"
@@ -9,10 +11,21 @@
 namespace varion {
 
 namespace {
-/// The first such index, or -1.
-Index first_in(const std::vector<float>& values) {
-  const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
-  return bad == values.end() ? -1 : bad - values.begin();
+/// The first such index, or -1. Blocks are looked through in vectors.
+Index first_in(const float* values, Index count) {
+  constexpr Index block = 4096;
+  for (Index at = 0; at < count; at += block) {
+    const Index end = std::min(count, at + block);
+    std::uint32_t bad = 0;
+    for (Index i = at; i < end; ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, values + i, sizeof bits);
+      bad |= (bits & 0x7F800000u) == 0x7F800000u ? 1u : 0u;
+    }
+    for (Index i = at; bad != 0; ++i)
+      if (!std::isfinite(values[i])) return i;
+  }
+  return -1;
 }
 
 /// "VECTOR of TENSOR[INDEX]" from a place in the flat vector; `Tensors` have name, offset and size.
@@ -26,11 +39,13 @@ std::string entry(const std::string& vector, Index at, const Tensors& tensors, c
 
 std::string first_nonfinite(const std::vector<StateVector>& vectors, const Optimizer& optimizer, const Layout& layout, const Comm& comm) {
   std::string own;
-  for (const StateVector& s : vectors)
-    if (const Index at = first_in(to_host(s.data)); at >= 0) {
-      own = ", the first in " + entry(s.name, optimizer.own_begin() + at, layout.parameters(), [](const Parameter& p) { return p.size(); });
-      break;
-    }
+  for (const StateVector& s : vectors) {
+    const std::vector<float> host = to_host(s.data);
+    const Index at = first_in(host.data(), static_cast<Index>(host.size()));
+    if (at < 0) continue;
+    own = ", the first in " + entry(s.name, optimizer.own_begin() + at, layout.parameters(), [](const Parameter& p) { return p.size(); });
+    break;
+  }
   const std::vector<std::string> all = comm.gather(own);
   const auto has = [](const std::string& s) { return !s.empty(); };
   const auto first = std::find_if(all.begin(), all.end(), has);
@@ -39,14 +54,11 @@ std::string first_nonfinite(const std::vector<StateVector>& vectors, const Optim
   return *first + (alike ? "" : text(" on rank ", first - all.begin()));
 }
 
-void require_finite(const io::PosteriorFile& f) {
-  const auto look = [&](const std::string& name, const std::vector<float>& values) {
-    const Index at = first_in(values);
-    require(at < 0, Exit::diverged, "step ", f.step, ": not finite: ",
-            at < 0 ? "" : entry(name, at, f.tensors, [](const io::TensorInfo& t) { return t.size; }), "; nothing was saved");
-  };
-  look("mean", f.mean);
-  for (const auto& [name, flat] : f.states) look(name, flat);
+std::string nonfinite_entry(const io::PosteriorFile& f, const std::vector<io::Stretch>& vectors) {
+  for (size_t k = 0; k < vectors.size(); ++k)
+    if (const Index at = first_in(vectors[k].data, vectors[k].count); at >= 0)
+      return entry(k == 0 ? "mean" : f.states[k - 1].first, vectors[k].begin + at, f.tensors, [](const io::TensorInfo& t) { return t.size; });
+  return "";
 }
 
 }  // namespace varion

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "comm/comm.hpp"
-#include "io/posterior_file.hpp"
+#include "io/posterior_plan.hpp"
 #include "optim/optimizer.hpp"
 
 namespace varion {
@@ -14,7 +14,8 @@ namespace varion {
 /// Optimizer::state gives them. Copies them to the host. Collective.
 std::string first_nonfinite(const std::vector<StateVector>& vectors, const Optimizer& optimizer, const Layout& layout, const Comm& comm);
 
-/// The last word before a file: what was read of the steps cannot have missed a number. Errors (10).
-void require_finite(const io::PosteriorFile& file);
+/// The last word before a file: what was read of the steps cannot have missed a number. "VECTOR of TENSOR[INDEX]", the first one in
+/// these stretches, one a vector of the file; empty: all are finite.
+std::string nonfinite_entry(const io::PosteriorFile& file, const std::vector<io::Stretch>& vectors);
 
 }  // namespace varion

@@ -38,9 +38,10 @@ std::array<double, 3> quantiles(const float* v, size_t count) {
   std::array<std::uint64_t, 3> rank{};
   for (size_t k = 0; k < 3; ++k) rank[k] = static_cast<std::uint64_t>(kShares[k] * static_cast<double>(count - 1));
   if (count < kFew) {
-    std::vector<float> sorted(v, v + count);
+    std::vector<std::uint32_t> sorted;
+    for (size_t i = 0; i < count; ++i) sorted.push_back(key_of(v[i]));
     std::sort(sorted.begin(), sorted.end());
-    for (size_t k = 0; k < 3; ++k) out[k] = static_cast<double>(sorted[rank[k]]);
+    for (size_t k = 0; k < 3; ++k) out[k] = static_cast<double>(value_of(sorted[rank[k]]));
     return out;
   }
   // First the upper half of the key, then the lower one of the numbers that share the upper half of a quantile.

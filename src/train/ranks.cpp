@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 
 #include "backends/backend.hpp"
@@ -67,6 +68,9 @@ std::vector<std::string> rank_map(const Comm& comm, bool may_share) {
     }
     shares = shares || (uuids[r].empty() && !cpus_of.emplace(hosts[r] + " " + cpus[r], r).second);
   }
+  if (std::any_of(threads.begin(), threads.end(), [&](const std::string& t) { return t != threads[0]; }))
+    lines.push_back("note: ranks have different numbers of threads: products of BLAS and oneDNN, and with them the bits of the run, depend "
+                    "on who computes what; set one OMP_NUM_THREADS for all");
   if (shares)
     lines.push_back("note: ranks share processors; bind them (mpirun --map-by socket:PE=THREADS --bind-to core) with "
                     "OMP_NUM_THREADS=THREADS each");

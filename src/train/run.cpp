@@ -18,13 +18,13 @@
 #include "io/commit_file.hpp"
 #include "io/folder_lock.hpp"
 #include "optim/schedule.hpp"
+#include "train/checkpoint_writer.hpp"
 #include "train/evaluator.hpp"
 #include "train/job_time.hpp"
 #include "train/nonfinite.hpp"
 #include "train/quantiles.hpp"
 #include "train/ranks.hpp"
 #include "train/resume.hpp"
-#include "train/saver.hpp"
 #include "train/start_values.hpp"
 #include "train/state_hash.hpp"
 #include "train/watchdog.hpp"
@@ -89,7 +89,8 @@ class Run {
         evaluator_(layout_, config_, data_, exec_, comm),
         optimizer_(trainer_.optimizer()),
         policy_(spike_policy(config_)),
-        rule_(config_) {
+        rule_(config_),
+        writer_(optimizer_, exec_, comm, config_.flag("checkpoint.parallel_io")) {
     MpiSession::limit_end(watchdog_limit(config_));
     if (policy_ != SpikePolicy::off) judge_ = [this] { return judge(); };
     const Index epoch = trainer_.steps_per_epoch();
@@ -102,6 +103,11 @@ class Run {
     hash_every_ = interval(config_, "log.state_hash_every", epoch, false);
     warmup_ = interval(config_, "optim.warmup", epoch, false).steps;
     evaluator_.between_passes = [this] { watchdog_.beat(Phase::evaluate, at_.step); };
+    trainer_.before_update = [this] {
+      const Clock::time_point begin = Clock::now();
+      writer_.release();
+      stalled_ += seconds_since(begin);
+    };
   }
 
   RunOutcome execute() {
@@ -159,10 +165,9 @@ class Run {
       io::prune_checkpoints(folder_.checkpoints(), 0);
     }
     if (comm_.is_first()) {
-      require(resume != "must" || !newest.empty(), Exit::no_input, "run.resume = must, but '",
-              folder_.checkpoints(), "' has no valid checkpoint", refused.empty() ? "" : ": " + refused[0]);
-      require(!newest.empty() || refused.empty(), Exit::data, "no checkpoint of '", dir, "' is valid: ",
-              refused.empty() ? "" : refused[0], "; run.resume=never run.overwrite=true starts afresh");
+      require(!newest.empty() || refused.empty(), Exit::data, "no checkpoint of '", dir, "' is valid: ", join(refused, "; "),
+              "; run.resume=never run.overwrite=true starts afresh");
+      require(resume != "must" || !newest.empty(), Exit::no_input, "run.resume = must, but '", folder_.checkpoints(), "' has no checkpoint");
     }
     std::vector<std::string> notes;
     std::string start;
@@ -233,68 +238,52 @@ class Run {
     return outcome;
   }
 
-  io::PosteriorFile file() {
-    at_.records = folder_.mark();
-    io::PosteriorFile f = to_file(layout_, optimizer_, config_, data_, at_, environment_, comm_, false, std::move(spare_));
-    const std::vector<std::string> keys{"step", "train_loss", "lr", "grad_norm"};
-    for (const std::string& k : keys) f.history[k] = folder_.column(k, keys);
-    return f;
-  }
-
-  /// Writes a checkpoint. Training waits for the copy of the state, and for the save before this one; the rest is done
-  /// while it goes on.
-  void save() {
+  /// Begins to write the state as it stands; what changes it waits until it has been read. Collective.
+  void write(const std::string& dir, const std::string& name, const std::string& kind, std::function<void()> after) {
     watchdog_.beat(Phase::save, at_.step);
-    const Clock::time_point begin = saved_ = Clock::now();
-    at_.state_hash = agreed_hash();
-    inject::process("save", at_.step);
-    std::optional<io::PosteriorFile> f = next_file();
-    if (!f) return;
-    char name[40];
-    std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
-    saver_.start([this, begin, name = std::string(name), f = std::move(*f), records = folder_.records()]() mutable {
-      if (config_.flag("train.stop_on_nonfinite")) require_finite(f);
-      folder_.sync();  // the checkpoint names these records: they reach the disk first
-      inject::process("write", static_cast<std::uint64_t>(f.step));
-      f.layers = layer_table(f);
-      io::save_posterior(folder_.checkpoints(), name, f);
-      io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
-      folder_.write_csv(records);
-      spare_ = std::move(f);
-      const double took = seconds_since(begin);
-      if (took > slowest_save_) slowest_save_ = took;
-    });
+    const Clock::time_point begin = Clock::now();
+    at_.records = folder_.mark();
+    FileOrder order{dir, name, to_file(layout_, optimizer_, config_, data_, at_, environment_), at_.step, at_.samples, at_.spikes.skipped,
+                    config_.flag("train.stop_on_nonfinite"), {}, {}};
+    order.file.root["kind"] = kind;
+    const std::vector<std::string> keys{"step", "train_loss", "lr", "grad_norm"};
+    for (const std::string& k : keys) order.file.history[k] = folder_.column(k, keys);
+    order.before = [this, step = at_.step] {
+      folder_.sync();  // a checkpoint names these records: they reach the disk first
+      inject::process("write", step);
+    };
+    order.after = [this, begin, after = std::move(after)] {
+      after();
+      if (const double took = seconds_since(begin); took > slowest_save_) slowest_save_ = took;
+    };
+    writer_.begin(std::move(order));
     stalled_ += seconds_since(begin);
     ++saves_;
   }
 
-  /// What goes into a file, on the first rank, after the save before; nothing on the others. Collective where ranks keep a
-  /// part of the posterior each.
-  std::optional<io::PosteriorFile> next_file() {
-    if (!comm_.is_first() && optimizer_.own_size() == optimizer_.size()) return {};
-    saver_.wait();
-    io::PosteriorFile f = file();
-    return comm_.is_first() ? std::optional(std::move(f)) : std::nullopt;
+  /// A checkpoint.
+  void save() {
+    saved_ = Clock::now();
+    inject::process("save", at_.step);
+    char name[40];
+    std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
+    write(folder_.checkpoints(), name, "checkpoint", [this, records = folder_.records()] {
+      io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
+      folder_.write_csv(records);
+    });
   }
 
   /// best.h5 or final.h5.
-  void save_posterior(const std::string& name) {
-    std::optional<io::PosteriorFile> f = next_file();
-    if (!f) return;
-    f->root["kind"] = "posterior";
-    f->layers = layer_table(*f);
-    io::save_posterior(folder_.dir(), name, *f);
-    spare_ = std::move(*f);
-  }
+  void save_posterior(const std::string& name) { write(folder_.dir(), name, "posterior", [] {}); }
 
   /// Whether what is left of the time is needed to save: three times what that has taken so far, and a step.
   bool out_of_time() const {
     return allowed_ && *allowed_ - seconds_since(started_) < 3 * slowest_save_ + std::max(2.0, 2 * slowest_step_);
   }
 
-  /// What ranks must do together though each sees it by itself: bit 0 stop, bit 1 save.
+  /// What ranks must do together though each sees it by itself: bit 0 stop, bit 1 save, bit 2 leave the file be that is being written.
   std::uint64_t agree() {
-    std::uint64_t bits = stop_requested != 0 ? 1 : 0;
+    std::uint64_t bits = (stop_requested != 0 ? 1 : 0) | (writer_.is_busy() ? 4 : 0);
     if (comm_.is_first()) {
       if (out_of_time()) bits |= 1;
       if (save_every_.seconds > 0 && seconds_since(saved_) >= save_every_.seconds) bits |= 2;
@@ -306,10 +295,7 @@ class Run {
   /// The state's hash, on all ranks. Errors (70): a rank's state is another one, by whatever fault.
   std::string agreed_hash() const {
     const std::string own = state_hash(exec_, optimizer_, at_.step, at_.samples, at_.spikes.skipped, comm_);
-    const std::vector<std::string> all = comm_.gather(own);
-    for (size_t r = 1; r < all.size(); ++r)
-      require(all[r] == all[0], Exit::internal, "step ", at_.step, ": the state on rank ", r, " is not that on rank 0 (hashes ", all[r],
-              " and ", all[0], "): memory or a processor has failed; the last checkpoint stands");
+    require_same_state(own, at_.step, comm_);
     return own;
   }
 
@@ -332,14 +318,19 @@ class Run {
     return false;
   }
 
+  /// Ends the run (10); a checkpoint that has been begun, of a state before that, is finished.
+  [[noreturn]] void diverge(const std::string& message, const std::string& more) {
+    folder_.say(message);
+    writer_.finish();
+    fail(Exit::diverged, message, more);
+  }
+
   /// A spike is known. Errors (10): by policy, or there are too many.
   void remember(std::uint64_t step, const std::string& cause) {
     const bool many = rule_.add(step, cause, at_.spikes);
     rolls_back_ = policy_ == SpikePolicy::rollback;
     if (policy_ != SpikePolicy::stop && !many) return;
-    const std::string message = text("step ", step, ": ", cause);
-    folder_.say(message);
-    fail(Exit::diverged, message, many && policy_ != SpikePolicy::stop ? text("; more than train.spike_limit = ", config_.text("train.spike_limit"),
+    diverge(text("step ", step, ": ", cause), many && policy_ != SpikePolicy::stop ? text("; more than train.spike_limit = ", config_.text("train.spike_limit"),
                                                                               " spikes in ", config_.text("train.spike_window"), " steps") : "");
   }
 
@@ -356,16 +347,14 @@ class Run {
     const auto bad = static_cast<std::uint64_t>(news.report.first_bad);
     const std::string cause = text(news.report.nonfinite, " non-finite entries in the optimizer's state", first_nonfinite(optimizer_.state(), optimizer_, layout_, comm_));
     if (policy_ == SpikePolicy::rollback) return remember(bad, cause);
-    const std::string message = text("step ", bad, ": ", cause);
-    folder_.say(message);
-    fail(Exit::diverged, message);
+    diverge(text("step ", bad, ": ", cause), "");
   }
 
   /// Takes the newest valid checkpoint up again. The steps with spikes are passed over when they come round.
   void roll_back() {
     rolls_back_ = false;
     unread_ = 0;
-    saver_.wait();
+    writer_.finish();
     const std::string cause = at_.spikes.spikes.rbegin()->second;
     const std::uint64_t spike = at_.spikes.spikes.rbegin()->first;
     Config config = config_;
@@ -425,8 +414,7 @@ class Run {
       const std::string message = text("step ", bad, ": loss ", loss_, bad < at_.step ? text(" at step ", at_.step) : "",
                                        ", ", news.report.nonfinite, " non-finite entries in the optimizer's state",
                                        first_nonfinite(optimizer_.state(), optimizer_, layout_, comm_));
-      folder_.say(message);
-      fail(Exit::diverged, message, "; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : "");
+      diverge(message, text("; lower optim.lr", optimizer_.is_variational() ? " or raise optim.hess_init" : ""));
     }
   }
 
@@ -496,7 +484,6 @@ class Run {
     const bool up = what == "acc" || what == "top5" || what == "auroc";
     if (!at_.best.empty() && (up ? value <= *parse_real(at_.best) : value >= *parse_real(at_.best))) return;
     at_.best = shortest(value);
-    at_.state_hash = agreed_hash();
     save_posterior("best.h5");
   }
 
@@ -512,8 +499,9 @@ class Run {
       const bool statistics = stats_every_.due(next) || last, evaluates = evaluate_every_.due(next) && !last, hashes = hash_every_.due(next);
       const Clock::time_point queued = Clock::now();
       watchdog_.beat(Phase::step, at_.step);
-      if (saver_.failed()) saver_.wait();  // throws
+      writer_.check();
       const std::uint64_t agreed = agree();
+      if ((agreed & 4) == 0) writer_.advance();
       const bool stops = !last && ((agreed & 1) != 0 || next == stop_after);
       const bool saves = !last && (save_every_.due(next) || (agreed & 2) != 0);
       if (logs || statistics || evaluates || hashes || stops || saves) read_news();
@@ -529,7 +517,7 @@ class Run {
       if (evaluates) evaluate();
       if (stops) {
         save();
-        saver_.wait();
+        writer_.finish();
         folder_.status("interrupted", at_.step, Exit::stopped, {});
         folder_.say(text("stopped at step ", at_.step, out_of_time() ? ", before the time was over," : "",
                          " with a complete checkpoint; the same command continues"));
@@ -543,7 +531,7 @@ class Run {
   RunOutcome finish() {
     // Saved first: evaluating may take long, and a run killed there has nothing to train again.
     save();
-    saver_.wait();
+    writer_.finish();
     RunOutcome outcome;
     evaluator_.between_passes = [this] {
       watchdog_.beat(Phase::evaluate, at_.step);
@@ -573,6 +561,7 @@ class Run {
                                             : " Hessian entries held at the float32 floor"));
     folder_.record(row);
     save_posterior("final.h5");
+    writer_.finish();
     if (!comm_.is_first()) return outcome;
     folder_.write_csv(folder_.records());
     folder_.status("done", at_.step, Exit::ok, outcome.metrics);
@@ -607,8 +596,7 @@ class Run {
   std::atomic<double> slowest_save_{0};
   Clock::time_point saved_{}, told_{}, began_{}, stepped_{};
   bool told_once_ = false, skipped_ = false, rolls_back_ = false;
-  io::PosteriorFile spare_;  // of the last save, whose memory the next one takes
-  Saver saver_;  // last: it uses all of the above
+  CheckpointWriter writer_;  // last: its thread uses all of the above
 };
 }  // namespace
 

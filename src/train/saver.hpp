@@ -9,7 +9,8 @@
 
 namespace varion {
 
-/// Runs one job at a time on a thread of its own. HDF5 is used by one thread at a time: call `wait` before using it elsewhere.
+/// Runs one job at a time on a thread of its own, which calls neither MPI nor Kokkos. HDF5 is used by one thread at a time: call
+/// `wait` before using it elsewhere.
 class Saver {
  public:
   ~Saver() {
@@ -18,6 +19,7 @@ class Saver {
   /// Waits for the job before, then starts this one. Errors: those of the job before.
   void start(std::function<void()> job) {
     wait();
+    ended_ = false;
     thread_ = std::thread([this, job = std::move(job)] {
       try {
         job();
@@ -25,10 +27,13 @@ class Saver {
         error_ = std::current_exception();
         failed_ = true;
       }
+      ended_ = true;
     });
   }
   /// Whether the job has ended with an error that `wait` will throw.
   bool failed() const { return failed_; }
+  /// Whether there is no job under way.
+  bool ended() const { return ended_; }
   /// Waits for the job; throws what it threw.
   void wait() {
     if (thread_.joinable()) thread_.join();
@@ -39,7 +44,7 @@ class Saver {
  private:
   std::thread thread_;
   std::exception_ptr error_;
-  std::atomic<bool> failed_{false};
+  std::atomic<bool> failed_{false}, ended_{true};
 };
 
 }  // namespace varion

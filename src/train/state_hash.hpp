@@ -16,4 +16,14 @@ namespace varion {
 std::string state_hash(const Exec& exec, const Optimizer& optimizer, std::uint64_t step, std::uint64_t samples, std::uint64_t skipped,
                        const Comm& comm);
 
+/// In two: what this rank's words add up to, on the device; and the digits of it and of the counts. The second one is collective.
+std::uint64_t state_sum(const Exec& exec, const Optimizer& optimizer);
+std::string state_hash(std::uint64_t sum, const Optimizer& optimizer, std::uint64_t step, std::uint64_t samples, std::uint64_t skipped,
+                       const Comm& comm);
+/// What `count` words on the host, from number `first` of state vector number `which` (from 1), add to such a sum. One thread.
+std::uint64_t hash_words(std::uint64_t which, Index first, const Real* words, Index count);
+
+/// Compares the ranks' hashes. Collective. Errors (70): a rank's state is another one, by whatever fault.
+void require_same_state(const std::string& hash, std::uint64_t step, const Comm& comm);
+
 }  // namespace varion

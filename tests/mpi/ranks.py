@@ -117,6 +117,13 @@ p = subprocess.run(["mpirun", "-n", "1", VARION, "train", *base, *small["mlp"], 
                    cwd=work, capture_output=True, text=True, env=environment, timeout=120)
 assert p.returncode == 78 and "rank 1 has another configuration" in p.stderr, (p.returncode, p.stderr)
 
+# Ranks with different numbers of threads are told of; with the same number they are not.
+for other, told in ((2, True), (1, False)):
+    p = subprocess.run(["mpirun", "-n", "1", "-x", "OMP_NUM_THREADS=1", VARION, "train", *base, *small["mlp"], f"run.name=threads{other}", ":",
+                        "-n", "1", "-x", f"OMP_NUM_THREADS={other}", VARION, "train", *base, *small["mlp"], f"run.name=threads{other}"],
+                       cwd=work, capture_output=True, text=True, env=environment, timeout=120)
+    assert p.returncode == 0 and ("different numbers of threads" in p.stdout) == told, (p.returncode, p.stdout, p.stderr)
+
 # A signal to one rank stops all of them with a checkpoint; the run goes on on another number of ranks.
 long = [*base, *small["mlp"], *optimizers["ivon"], "train.steps=100000"]
 p = subprocess.Popen(["mpirun", "-n", "2", VARION, "train", *long, "run.name=signal", "log.every=1st"], cwd=work,

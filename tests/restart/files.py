@@ -80,9 +80,10 @@ cases = [  # what, change, step that it goes on from (or exit code), what log or
     ("newest empty", put(names[2], b""), 8, "skipped: "),
     ("newest has another version", major, 8, "needs a newer Varion"),
     ("two newest damaged", all_of(damaged(names[2]), damaged(names[1])), 4, "damaged"),
-    ("all damaged", all_of(*map(damaged, names)), -65, "no checkpoint of"),
-    ("none there", remove(*names), -66, "no valid checkpoint"),
-    ("only temporary files", all_of(remove(*names), put(".step-0000000010.h5.99999999.tmp", bytes_of(names[2]))), -66, "no valid checkpoint"),
+    ("all damaged", all_of(*map(damaged, names)), -65, names[0]),
+    ("all damaged, must", all_of(*map(damaged, names)), -65, names[2]),
+    ("none there", remove(*names), -66, "has no checkpoint"),
+    ("only temporary files", all_of(remove(*names), put(".step-0000000010.h5.99999999.tmp", bytes_of(names[2]))), -66, "has no checkpoint"),
     ("names lie: the step is inside", all_of(put("step-0000000099.h5", bytes_of(names[0])), remove(names[0])), 10, ""),
     ("clocks lie", old_clock, 10, ""),
     ("a link to nowhere", lambda f: os.symlink("nowhere.h5", f"{f}/checkpoints/step-0000000099.h5"), 10, ""),
@@ -92,7 +93,7 @@ failed = 0
 for what, change, outcome, said in cases:
     folder = fresh()
     change(folder)
-    p = train(folder, "run.resume=auto" if outcome == -65 else "run.resume=must")
+    p = train(folder, "run.resume=auto" if what == "all damaged" else "run.resume=must")
     log = open(f"{folder}/log.txt").read()
     if outcome > 0:
         good = p.returncode == 0 and f"step {outcome}\n" in re.findall(r"continuing from .*\n", log + "\n")[-1] and said in log and digest(folder) == expected

@@ -40,7 +40,7 @@ const std::map<std::string, Change> kClasses{
     {"parallel.slots", Change::refused}, {"parallel.noise", Change::refused}, {"parallel.mode", Change::told},
     {"parallel.share_devices", Change::free}, {"parallel.shard_posterior", Change::free}, {"parallel.gpu_aware_mpi", Change::free},
     {"eval.every", Change::free}, {"eval.samples", Change::free}, {"eval.batch", Change::free},
-    {"checkpoint.every", Change::free}, {"checkpoint.best", Change::free}, {"checkpoint.keep", Change::free},
+    {"checkpoint.every", Change::free}, {"checkpoint.best", Change::free}, {"checkpoint.keep", Change::free}, {"checkpoint.parallel_io", Change::free},
     {"log.every", Change::free}, {"log.hess_stats_every", Change::free},
     {"log.state_hash_every", Change::free}};
 

@@ -6,7 +6,7 @@
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
-#include "io/posterior_plan.hpp"
+#include "io/posterior_shares.hpp"
 #include "io/process_memory.hpp"
 #include "support/catch.hpp"
 #include "train/run.hpp"
@@ -155,40 +155,63 @@ TEST_CASE("D6: a file of version 1.0 loads, and its damage is refused") {
   CHECK(accepted == 0);
 }
 
-TEST_CASE("shares of several writers make the file of one") {
-  const io::PosteriorFile p = large_file();
+namespace {
+/// The file as several processes write it, each of which holds its numbers alone; `lost`: whose share is not written.
+std::string written_by(const std::vector<io::Holding>& holdings, const io::PosteriorFile& p, const std::string& dir, size_t segment, int lost = -1) {
+  const int ranks = static_cast<int>(holdings.size());
+  const io::FilePlan plan = io::plan_posterior(p), places = io::FilePlan::from_text(plan.places_text());
+  const auto spans = io::share_out(places, holdings, segment);
+  std::vector<std::vector<std::vector<float>>> held(static_cast<size_t>(ranks));
+  std::vector<std::vector<io::Stretch>> vectors(held.size());
+  std::vector<std::vector<std::string>> sent;
+  for (size_t r = 0; r < held.size(); ++r) {
+    const long begin = holdings[r].begin, count = holdings[r].end - begin;
+    for (const io::Stretch& s : io::whole_vectors(p)) held[r].emplace_back(s.data + begin, s.data + begin + count);
+    for (const auto& v : held[r]) vectors[r].push_back({v.data(), begin, count});
+    sent.push_back(io::bytes_for_others(spans, r == 0 ? plan : places, vectors[r], static_cast<int>(r), ranks));
+  }
+  io::PendingFile file(dir, "shared.h5", io::file_bytes(plan));
+  std::vector<io::Segment> all;
+  for (int r = ranks; r-- > 0;) {
+    if (r == lost) continue;
+    std::vector<std::string> received;
+    for (const auto& from : sent) received.push_back(from[static_cast<size_t>(r)]);
+    const auto segments = io::write_share(file.part(), io::share_pieces(spans, r == 0 ? plan : places, vectors[static_cast<size_t>(r)], r, received));
+    const auto read = io::segments_from(io::segments_text(segments));
+    all.insert(all.end(), read.begin(), read.end());
+  }
+  io::finish_file(file, plan, all);
+  return io::read_file(dir + "/shared.h5", 1 << 28);
+}
+}  // namespace
+
+TEST_CASE("shares of several writers make the file of one, byte for byte") {
+  const io::PosteriorFile p = large_file(), q = small_file();
   const std::string dir = "shares-test";
   std::filesystem::remove_all(dir);
   io::make_folder(dir);
-  io::save_posterior(dir, "whole.h5", p);
-  const io::FilePlan plan = io::plan_posterior(p);
-  const io::FilePlan places = io::FilePlan::from_text(plan.places_text());
+  const std::string whole = io::encode_posterior(p), little = io::encode_posterior(q);
   const long n = static_cast<long>(p.mean.size());
-  for (const long ranks : {1L, 3L, 7L}) {
-    io::PendingFile file(dir, "shared.h5", plan.bytes);
-    std::vector<io::Segment> all;
-    for (long r = ranks; r-- > 0;) {
-      const long begin = r * n / ranks, end = (r + 1) * n / ranks;
-      std::vector<io::Stretch> mine;
-      for (const io::Stretch& s : io::whole_vectors(p)) mine.push_back({s.data + begin, begin, end - begin});
-      const auto segments = io::write_share(file.part(), r == 0 ? plan : places, mine);
-      const auto read = io::segments_from(io::segments_text(segments));
-      all.insert(all.end(), read.begin(), read.end());
-    }
-    io::finish_shares(file, plan, all);
-    const std::string whole = io::read_file(dir + "/whole.h5", 1 << 28), shared = io::read_file(dir + "/shared.h5", 1 << 28);
-    CHECK(whole.compare(0, plan.bytes, shared, 0, plan.bytes) == 0);
-    CHECK(io::load_posterior(dir + "/shared.h5").states == p.states);
+  CHECK(written_by({{0, n}}, p, dir, io::kSegment) == whole);
+  CHECK(written_by({{0, n / 3}, {n / 2, n}, {n / 3, n / 2}}, p, dir, io::kSegment) == whole);
+  CHECK(written_by({{2, n / 2}, {0, 1}, {1, 2}, {2, 2}, {n - 7, n - 1}, {n / 2, n - 7}, {n - 1, n}}, p, dir, io::kSegment) == whole);  // stretches of a number, and of none
+  CHECK(written_by({{0, 3}, {3, 8}}, q, dir, io::kSegment) == little);
+  CHECK(written_by({{8, 8}, {0, 8}}, q, dir, io::kSegment) == little);
+  CHECK(io::load_posterior(dir + "/shared.h5").states == q.states);
+  // Many segments: every writer has some, and nothing is written twice.
+  size_t by_second = 0, sent = 0, bytes = 0;
+  for (const io::Span& s : io::share_out(io::plan_posterior(p), {{0, n / 3}, {n / 3, n / 2}, {n / 2, n}}, 1 << 16)) {
+    by_second += s.writer == 1 ? s.bytes : 0;
+    sent += s.writer != s.holder ? s.bytes : 0;
+    bytes += s.bytes;
   }
+  CHECK(bytes == io::plan_posterior(p).bytes);
+  CHECK(by_second > static_cast<size_t>(n) * 12 / 7);
+  CHECK(sent < 20u << 16);
   // A share that is missing makes no file, and nothing stays behind.
-  {
-    io::PendingFile file(dir, "shared.h5", plan.bytes);
-    std::vector<io::Stretch> mine;
-    for (const io::Stretch& s : io::whole_vectors(p)) mine.push_back({s.data, 0, n / 2});
-    CHECK_THROWS_AS(io::finish_shares(file, plan, io::write_share(file.part(), plan, mine)), Error);
-  }
-  CHECK(io::list_files(dir) == std::vector<std::string>{"shared.h5", "whole.h5"});
-  CHECK(io::load_posterior(dir + "/shared.h5").mean == p.mean);
+  CHECK_THROWS_AS(written_by({{0, n / 2}, {n / 2, n}}, p, dir, io::kSegment, 1), Error);
+  CHECK(io::list_files(dir) == std::vector<std::string>{"shared.h5"});
+  CHECK(io::load_posterior(dir + "/shared.h5").mean == q.mean);
 }
 
 TEST_CASE("a large file holds its numbers where they belong, and loads without a second copy") {

@@ -12,7 +12,7 @@
 namespace varion {
 
 int bench_command(const std::vector<std::string>& words) {
-  const Arguments a = parse_arguments(words, {"json", "precision", "repeats", "seconds", "quick"});
+  const Arguments a = parse_arguments(words, {"json", "precision", "repeats", "seconds", "quick", "dir"});
   if (!a.words.empty() && a.words[0] == "compare") {
     require(a.words.size() == 3, Exit::usage, "use: bench compare A.json B.json");
     std::printf("%s", bench_compare(a.words[1], a.words[2]).c_str());
@@ -29,6 +29,7 @@ int bench_command(const std::vector<std::string>& words) {
   options.repeats = static_cast<int>(*repeats);
   options.seconds = *seconds;
   options.quick = quick == "yes";
+  options.dir = a.flag("dir", std::filesystem::temp_directory_path().string());
   const std::string precision = a.flag("precision", "fp32");
   require(precision == "fp32" || precision == "tf32", Exit::usage, "--precision must be fp32 or tf32");
   backend::use_precision(precision, "--precision");
@@ -59,7 +60,7 @@ int bench_command(const std::vector<std::string>& words) {
 namespace {
 const bool registered = Commands::of().add(
     "bench", {"time kernels and training steps against this machine's ceilings",
-              "bench [PART_OF_NAME ...] [--json=FILE] [--repeats=9] [--seconds=0.1] [--quick=yes] [--precision=fp32|tf32] | compare A.json B.json",
+              "bench [PART_OF_NAME ...] [--json=FILE] [--repeats=9] [--seconds=0.1] [--quick=yes] [--precision=fp32|tf32] [--dir=FOLDER for files] | compare A.json B.json",
               true, bench_command, true});
 }  // namespace
 
