@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -187,10 +188,11 @@ void put(const Flat& from, const Layout& layout, Index begin, const Vec& to) {
   Kokkos::deep_copy(to, Kokkos::View<const float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(own.data(), own.size()));
 }
 
-Vec state_of(const Optimizer& optimizer, const std::string& name) {
+/// A state's own stretch, which may be empty; nothing where the optimizer has no such state.
+std::optional<Vec> state_of(const Optimizer& optimizer, const std::string& name) {
   for (const StateVector& s : optimizer.state())
     if (s.name == name) return s.data;
-  return {};
+  return std::nullopt;
 }
 }  // namespace
 
@@ -202,8 +204,8 @@ std::string take_start_values(const Config& config, const Layout& layout, Optimi
     require(!with_hess && skip.empty(), Exit::config, "model.init_hess and model.init_skip need model.init=FILE");
     return "";
   }
-  const Vec hess_to = state_of(optimizer, "hess");
-  require(!with_hess || hess_to.extent(0) > 0, Exit::config, "model.init_hess: ", optimizer.name(), " is a point estimate and has no Hessian");
+  const std::optional<Vec> hess_to = state_of(optimizer, "hess");
+  require(!with_hess || hess_to.has_value(), Exit::config, "model.init_hess: ", optimizer.name(), " is a point estimate and has no Hessian");
   const size_t count = layout.parameters().size();
   Flat mean{std::vector<char>(count), std::vector<float>(static_cast<size_t>(layout.size()))}, hess = with_hess ? mean : Flat{};
   if (comm.is_first()) {
@@ -224,10 +226,10 @@ std::string take_start_values(const Config& config, const Layout& layout, Optimi
     }
   }
   mean.send(comm);
-  put(mean, layout, optimizer.own_begin(), state_of(optimizer, "mean"));
+  put(mean, layout, optimizer.own_begin(), state_of(optimizer, "mean").value());
   if (with_hess) {
     hess.send(comm);
-    put(hess, layout, optimizer.own_begin(), hess_to);
+    put(hess, layout, optimizer.own_begin(), *hess_to);
     require_positive(optimizer, path);
   }
   std::string drawn;
