@@ -12,6 +12,7 @@ wanted = sys.argv[2:]
 work = f"{root}/build/mutants"
 CHECKPOINT, FILE, DECODE, COMMIT, RUN, RESUME = ("src/train/checkpoint.cpp", "io/posterior_file.cpp", "io/posterior_decode.cpp",
                                                 "io/commit_file.cpp", "src/train/run.cpp", "src/train/resume.cpp")
+SAFE, START = "io/safetensors.cpp", "src/train/start_values.cpp"
 COPY = "    Kokkos::deep_copy(s.data, Kokkos::View<const float*"
 
 
@@ -65,6 +66,21 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
         "r.ptr = const_cast<char*>(content.data() + stop);", ["test_unit readers"]),
     "a folder is a configuration": ("src/core/options.cpp", "require(in.eof(), Exit::no_input,", "require(true, Exit::no_input,", ["test_unit options"]),
     "a slow disk is not told of": (RUN, "took > 1)", "took > 1e9)", ["permissions.py"]),
+    # Tensors from files, tokens from images
+    "a gap between tensors is read": (SAFE, "e.begin == reached,", "e.begin >= reached,", ["test_unit safetensors"]),
+    "tensors may end behind the file": (SAFE, "require(e.end <= bytes,", "require(true,", ["test_unit safetensors"]),
+    "a shape wraps": (SAFE, "n == 0 || e.count <= (std::uint64_t(1) << 60) / n,", "true,", ["test_unit safetensors"]),
+    "a name stands twice in a header": (SAFE, "names.back().insert(value.get<std::string>()).second,", "true,", ["test_unit safetensors"]),
+    "half numbers are doubled": (SAFE, "exponent - 25", "exponent - 24", ["test_unit safetensors"]),
+    "GPT-2's weights are not turned": (START, "if (ends_with(t.name, end)) transpose(t);", "(void)end;", ["test_unit safetensors"]),
+    "a shape is not compared": (START, "same = shape[static_cast<size_t>(k)] == p.shape[k];", "same = true;", ["test_unit safetensors"]),
+    "the Hessian is not taken": (START, "put(hess, layout, optimizer.own_begin(), *hess_to);", "", ["test_unit safetensors"]),
+    "the first step does not know the start": (RUN, "start = take_start_values(config_, layout_, optimizer_, comm_);", "", ["test_unit safetensors"]),
+    "patches' gradients are a token late": ("src/ops/patch_tokens.cpp", "(row / patches * length + c + row % patches)",
+                                            "(row / patches * length + row % patches)", ["test_kernels tokens"]),
+    "other tokens keep old gradients": ("src/ops/first_token.cpp", "if (!out.add) Kokkos::deep_copy(exec, dx, Real(0));", "", ["test_kernels tokens"]),
+    "the mean's gradient is not shared out": ("src/ops/mean_token.cpp", "const Real v = share * dy(", "const Real v = dy(", ["test_kernels tokens"]),
+    "patches see only those before": ("models/vit.cpp", "{s.heads, length, false}", "{s.heads, length, true}", ["test_gradients models"]),
     "time is read off the wall": (RUN, "using Clock = std::chrono::steady_clock;", "using Clock = std::chrono::system_clock;", ["clocks.py"]),
 }
 if sys.argv[1:] == ["--check"]:

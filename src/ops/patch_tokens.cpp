@@ -80,8 +80,8 @@ Node patch_tokens(Graph& g, Node x, const std::string& name, bool class_token) {
   };
   r.backward = [=](Replay& p, Node y) {
     const ConstVec dy = p.grad_of(y);
-    sum_over_images(p.exec, images, length, width, length, dy, p.parameter_grad(positions));
-    if (class_token) sum_over_images(p.exec, images, length, width, 1, dy, p.parameter_grad(cls));
+    if (p.trains(positions)) sum_over_images(p.exec, images, length, width, length, dy, p.parameter_grad(positions));
+    if (class_token && p.trains(cls)) sum_over_images(p.exec, images, length, width, 1, dy, p.parameter_grad(cls));
     if (p.wants_grad(x)) patch_tokens_backward(p.exec, images, length, width, c, dy, p.grad(x));
   };
   return g.record(std::move(r));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -181,10 +182,11 @@ void put(const Flat& from, const std::vector<Parameter>& parameters, Index begin
   Kokkos::deep_copy(to, Kokkos::View<const float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(own.data(), own.size()));
 }
 
-Vec state_of(const Optimizer& optimizer, const std::string& name) {
+/// A state's own stretch, which may be empty; nothing where the optimizer has no such state.
+std::optional<Vec> state_of(const Optimizer& optimizer, const std::string& name) {
   for (const StateVector& s : optimizer.state())
     if (s.name == name) return s.data;
-  return {};
+  return std::nullopt;
 }
 }  // namespace
 
@@ -197,10 +199,10 @@ std::string take_start_values(const Config& config, const Layout& layout, Optimi
     return "";
   }
   if (optimizer == nullptr && layout.frozen_size() == 0) return "";
-  const Vec hess_to = optimizer != nullptr && with_hess ? state_of(*optimizer, "hess") : Vec();
-  require(optimizer == nullptr || !with_hess || hess_to.extent(0) > 0, Exit::config, "model.init_hess: ", optimizer != nullptr ? optimizer->name() : "",
+  const bool takes_hess = optimizer != nullptr && with_hess;
+  const std::optional<Vec> hess_to = takes_hess ? state_of(*optimizer, "hess") : std::nullopt;
+  require(!takes_hess || hess_to.has_value(), Exit::config, "model.init_hess: ", takes_hess ? optimizer->name() : "",
           " is a point estimate and has no Hessian");
-  const bool takes_hess = hess_to.extent(0) > 0;
   const auto& trained = layout.parameters();
   const auto& frozen = layout.frozen();
   const auto empty = [](const std::vector<Parameter>& list, Index size) {
@@ -233,10 +235,10 @@ std::string take_start_values(const Config& config, const Layout& layout, Optimi
   }
   if (optimizer == nullptr) return "";
   mean.send(comm);
-  put(mean, trained, optimizer->own_begin(), state_of(*optimizer, "mean"));
+  put(mean, trained, optimizer->own_begin(), state_of(*optimizer, "mean").value());
   if (takes_hess) {
     hess.send(comm);
-    put(hess, trained, optimizer->own_begin(), hess_to);
+    put(hess, trained, optimizer->own_begin(), *hess_to);
     require_positive(*optimizer, path);
   }
   std::string drawn;
