@@ -66,6 +66,13 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
         "r.ptr = const_cast<char*>(content.data() + stop);", ["test_unit readers"]),
     "a folder is a configuration": ("src/core/options.cpp", "require(in.eof(), Exit::no_input,", "require(true, Exit::no_input,", ["test_unit options"]),
     "a slow disk is not told of": (RUN, "took > 1)", "took > 1e9)", ["permissions.py"]),
+    # Texts and frozen parameters
+    "a token is its own target": ("src/train/windows.cpp", "std::copy(window_.begin() + 1, window_.end(), targets_",
+                                  "std::copy(window_.begin(), window_.end() - 1, targets_", ["test_unit text_model"]),
+    "draws' likelihoods are summed": ("src/train/evaluator.cpp", "l -= std::log(static_cast<double>(draws));", "(void)l;", ["test_unit text_model"]),
+    "decoding forgets where it is": ("src/train/text_sampler.cpp", "  ++replay.position;", "", ["test_unit text_model"]),
+    "frozen parameters are not looked at": (CHECKPOINT, "layout.frozen_size() == 0 || (frozen", "true || (frozen", ["language.py"]),
+    "a resumed run has other frozen parameters": (RUN, "      take_start_values(config_, layout_, nullptr, comm_);", "", ["language.py"]),
     # Tensors from files, tokens from images
     "a gap between tensors is read": (SAFE, "e.begin == reached,", "e.begin >= reached,", ["test_unit safetensors"]),
     "tensors may end behind the file": (SAFE, "require(e.end <= bytes,", "require(true,", ["test_unit safetensors"]),
@@ -74,8 +81,8 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
     "half numbers are doubled": (SAFE, "exponent - 25", "exponent - 24", ["test_unit safetensors"]),
     "GPT-2's weights are not turned": (START, "if (ends_with(t.name, end)) transpose(t);", "(void)end;", ["test_unit safetensors"]),
     "a shape is not compared": (START, "same = shape[static_cast<size_t>(k)] == p.shape[k];", "same = true;", ["test_unit safetensors"]),
-    "the Hessian is not taken": (START, "put(hess, layout, optimizer.own_begin(), *hess_to);", "", ["test_unit safetensors"]),
-    "the first step does not know the start": (RUN, "start = take_start_values(config_, layout_, optimizer_, comm_);", "", ["test_unit safetensors"]),
+    "the Hessian is not taken": (START, "put(hess, trained, optimizer->own_begin(), *hess_to);", "", ["test_unit safetensors"]),
+    "the first step does not know the start": (RUN, "start = take_start_values(config_, layout_, &optimizer_, comm_);", "", ["test_unit safetensors"]),
     "patches' gradients are a token late": ("src/ops/patch_tokens.cpp", "(row / patches * length + c + row % patches)",
                                             "(row / patches * length + row % patches)", ["test_kernels tokens"]),
     "other tokens keep old gradients": ("src/ops/first_token.cpp", "if (!out.add) Kokkos::deep_copy(exec, dx, Real(0));", "", ["test_kernels tokens"]),
@@ -88,7 +95,7 @@ if sys.argv[1:] == ["--check"]:
     unfit = [f"{name}: what it replaces stands {n} times in {MUTANTS[name][0]}: renew the mutant" for name, n in counts.items() if n != 1]
     print("\n".join(unfit) or f"mutants: {len(counts)} fit")
     sys.exit(1 if unfit else 0)
-PLACES = {"ranks.py": "tests/mpi", "parallel_io.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
+PLACES = {"language.py": "tests/studies", "ranks.py": "tests/mpi", "parallel_io.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
 
 
 def commands(target):

@@ -116,6 +116,24 @@ TEST_CASE("any tensors of a network of images may be frozen") {
   check_same(frozen({"one", "norm", "two", "three", "four"}), 2, build, fill);
 }
 
+TEST_CASE("the lower part of a vision transformer may be frozen") {
+  Config c;
+  c.set("model.name", "vit", "test");
+  for (const auto& [key, value] : Models::of().find("vit").small) c.set(key, value, "test");
+  c.set("model.freeze", "patch_embed,cls_token,pos_embed,blocks.0", "test");
+  c.resolve();
+  const auto build = [&](Graph& g, Net& n) {
+    n.x = g.input({2, 8, 8, 3});
+    return mean_squared_error(g, Models::of().find("vit").build(g, n.x, c, 4), g.input({2, 4}));
+  };
+  const auto rule = [&](const std::string& name) {
+    for (const std::string& word : words_of(c.text("model.freeze")))
+      if (begins(name, word)) return true;
+    return false;
+  };
+  check_same(rule, 12 + 2 + 2, build, [](Net& n, Replay& r) { fill_uniform(Exec(), RandomKey::make(5, Stream::test, 2), 1, r.value(n.x)); });
+}
+
 TEST_CASE("frozen parameters start as they would if they were trained") {
   const auto build = [](Graph& g, Net& n) {
     n.x = g.input({4, 3});
