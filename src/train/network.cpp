@@ -74,6 +74,8 @@ Index slot_batch(const Config& config, const DataSet& data, const Comm& comm, In
 /// The layout, of which this rank keeps its stretch where the posterior is sharded.
 const Layout& shared_out(Layout& layout, bool sharded, const Comm& comm) {
   const Stretch own = sharded ? comm.own(layout.size()) : Stretch{0, layout.size()};
+  require(!sharded || comm.stretch_of(layout.size(), 0).size() < layout.size(), Exit::config, "parallel.shard_posterior: ", layout.size(),
+          " parameters are too few to be shared out over ", comm.size(), " ranks");
   layout.keep(own.begin, own.end);
   return layout;
 }

@@ -93,6 +93,7 @@ for words, ranks, code, message in (
         (["parallel.slots=8", "data.global_batch=12"], 2, 78, "no multiple of parallel.slots"),
         (["parallel.slots=0"], 2, 78, "parallel.slots = '0'"),
         (["parallel.shard_posterior=true"], 2, 78, "parallel.noise=shared"),
+        (["parallel.shard_posterior=true", "parallel.noise=shared", "data.name=moons", "model.sizes=8"], 2, 78, "too few"),
         (["optim.lr=abc"], 2, 78, "optim.lr"),
         (["data.name=idx", "data.path=/nowhere"], 2, 66, "/nowhere")):
     out = run(ranks, "train", *base, *small["mlp"], *words, "run.name=refused", code=code)
