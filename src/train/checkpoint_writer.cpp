@@ -1,6 +1,6 @@
 #include "train/checkpoint_writer.hpp"
 
-#include <algorithm>
+#include <system_error>
 
 #include "core/error.hpp"
 #include "train/checkpoint.hpp"
@@ -9,16 +9,30 @@
 
 namespace varion {
 
+/// What this rank keeps a copy of, of every vector.
+Stretch CheckpointWriter::copied() const {
+  if (parallel_) return comm_.own(optimizer_.size());
+  return {0, comm_.is_first() && !joins() ? optimizer_.size() : 0};
+}
+
+void CheckpointWriter::prepare() {
+  const size_t words = optimizer_.state().size() * static_cast<size_t>(copied().size());
+  if constexpr (!kHostExec) return snapshot_.reserve(words);
+  try {
+    saver_.start([this, words] { snapshot_.reserve(words); });
+  } catch (const std::system_error&) {  // no thread to be had now: the first save will take it
+  }
+}
+
 void CheckpointWriter::begin(FileOrder order) {
   finish();
+  saver_.wait();
   order_ = std::move(order);
-  const Index size = optimizer_.size();
-  const bool joins = optimizer_.own_size() < size && !parallel_;
-  snapshot_.take(exec_, optimizer_, parallel_ ? comm_.own(size) : comm_.is_first() && !joins ? Stretch{0, size} : Stretch{0, 0});
+  snapshot_.take(exec_, optimizer_, copied());
   saver_.start([this] { snapshot_.work(); });
   stage_ = Stage::copying;
   vectors_ = snapshot_.vectors();
-  if (!joins) return;
+  if (!joins()) return;
   joined_.clear();
   for (const StateVector& s : optimizer_.state()) joined_.push_back(whole(s.data, optimizer_, comm_));
   for (size_t k = 0; k < joined_.size(); ++k) vectors_[k] = {joined_[k].data(), 0, static_cast<long>(joined_[k].size())};

@@ -36,6 +36,8 @@ class CheckpointWriter {
   CheckpointWriter(const Optimizer& optimizer, const Exec& exec, const Comm& comm, bool parallel)
       : optimizer_(optimizer), exec_(exec), comm_(comm), parallel_(parallel && comm.size() > 1) {}
 
+  /// Takes the memory for copies, beside the first steps. Not collective.
+  void prepare();
   /// Begins with the state as it stands. Waits for the file before. Collective.
   void begin(FileOrder order);
   /// Waits until the state may be changed. To be called before every change. Collective. Errors (70): ranks have different states.
@@ -53,6 +55,8 @@ class CheckpointWriter {
 
  private:
   enum class Stage { idle, copying, looking, opening, sharing, naming };
+  bool joins() const { return optimizer_.own_size() < optimizer_.size() && !parallel_; }
+  Stretch copied() const;
   void write_alone();
   void look();
   void open();

@@ -490,6 +490,7 @@ class Run {
   RunOutcome loop() {
     const Index stop_after = config_.integer("train.stop_after");
     saved_ = stepped_ = Clock::now();
+    writer_.prepare();
     if (policy_ == SpikePolicy::rollback && now() == 0) save();  // so that there is something to go back to
     while (now() < total_) {
       const Index next = now() + 1;

@@ -17,6 +17,14 @@ using HostWords = Kokkos::View<Real*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged
 
 Snapshot::Snapshot() : copies_(backend::separate_exec()) {}
 
+void Snapshot::reserve(size_t words) {
+  if (words <= room_) return;
+  memory_.reset();  // never both at once
+  memory_ = backend::host_words(words);
+  room_ = words;
+  if constexpr (kHostExec) std::memset(memory_.get(), 0, words * sizeof(Real));
+}
+
 void Snapshot::take(const Exec& exec, const Optimizer& optimizer, Stretch copied) {
   exec.fence();  // others read what it leaves
   state_.clear();
@@ -24,12 +32,7 @@ void Snapshot::take(const Exec& exec, const Optimizer& optimizer, Stretch copied
   for (const StateVector& s : optimizer.state()) state_.push_back(s.data);
   own_begin_ = optimizer.own_begin();
   copied_ = copied;
-  const size_t words = state_.size() * static_cast<size_t>(copied.size());
-  if (words > room_) {
-    memory_.reset();  // never both at once
-    memory_ = backend::host_words(words);
-    room_ = words;
-  }
+  reserve(state_.size() * static_cast<size_t>(copied.size()));
   if constexpr (kHostExec) {
     for (size_t k = 0; k < state_.size(); ++k)
       for (Index at = own_begin_, end = own_begin_ + optimizer.own_size(); at < end; at += kPart)

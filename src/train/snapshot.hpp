@@ -14,6 +14,8 @@ namespace varion {
 class Snapshot {
  public:
   Snapshot();
+  /// Memory for copies of so many words. On a host the pages are touched, which takes longer than a copy: any thread may do it.
+  void reserve(size_t words);
   /// The state as the work queued on `exec` leaves it: of every vector the numbers `copied`, which this rank has or which are
   /// none, and the hash of all it has. Nothing may change the state until `wait` has returned. The copy before is overwritten.
   void take(const Exec& exec, const Optimizer& optimizer, Stretch copied);
