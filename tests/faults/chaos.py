@@ -7,11 +7,10 @@ from whole_jobs import *
 
 needs("mpirun")
 work = workplace("chaos-test")
-SECONDS, BETWEEN_KILLS = count(4, 3600, 8 * 3600), count(1.5, 30, 30)
+SECONDS = count(3, 3600, 8 * 3600)
 PAUSE, SAVE = count(5, 100, 800), count(20, 20, 5)  # milliseconds a step, steps a save
 job = ["-q", "train", "data.name=moons", "data.val_size=40", "model.sizes=64,64", "data.global_batch=32", "eval.samples=2", "eval.every=200st",
-       "log.every=1st", "log.state_hash_every=100st", "parallel.slots=2", "optim.ess=1000",
-       "checkpoint.keep=3"]
+       "log.every=1st", "log.state_hash_every=100st", "parallel.slots=2", "optim.ess=1000", "checkpoint.keep=3"]
 MOST = SAVE + 1 + min(SAVE, math.ceil(1000 / PAUSE))  # a save takes a second at most, and the next one waits for it
 HELD = (10, 64, 65, 66, 69, 70, 73, 74, 78)  # what a scheduler does not start again
 
@@ -48,9 +47,11 @@ def send(what, pids):
 
 # How many steps fill the time: a save's steps get through between two kills, or are begun again after a start.
 step = max((took(3 * SAVE) - took(SAVE)) / (2 * SAVE), PAUSE / 1000)
-starting = took(1) + 2  # which mpirun takes to end the others
-steps = SAVE * max(3, round(SECONDS / ((math.exp(SAVE * step / BETWEEN_KILLS) - 1) * (BETWEEN_KILLS + starting))))
-print(f"{steps} steps of {1000 * step:.1f} ms, {SAVE} a save, a start {starting:.1f} s, a kill in {BETWEEN_KILLS} s", flush=True)
+starting = took(1)
+between = max(count(1, 30, 30), 2 * starting)  # kills
+ending = 2  # seconds, that mpirun takes to end the others
+steps = SAVE * max(5, round(SECONDS / ((math.exp(SAVE * step / between) - 1) * (between + starting + ending))))
+print(f"{steps} steps of {1000 * step:.1f} ms, {SAVE} a save, a start {starting:.1f} s, a kill in {between:.1f} s", flush=True)
 subprocess.run([VARION, *job, "run.name=whole", f"train.steps={steps}", "checkpoint.every=0st"], cwd=work, env=environment, check=True)
 expected, folder = digest(f"{work}/runs/whole"), f"{work}/runs/chaos"
 
@@ -64,7 +65,8 @@ way_done, code, begin = None, None, time.time()
 while code != 0 and time.time() - begin < 2 * SECONDS + 60:
     p = start("chaos", steps)
     starts += 1
-    way, kill_at = None, time.time() + draw.expovariate(1 / BETWEEN_KILLS)
+    gap = draw.expovariate(1 / between) if starts > 1 else starting + draw.random() * 3 * SAVE * step  # the first kill surely comes
+    way, kill_at = None, time.time() + gap
     while p.poll() is None:
         there = ranks("chaos") if way is None and time.time() >= kill_at else []
         if there:
@@ -116,5 +118,5 @@ every = [n for values in losses.values() for n in values]
 print(f"{wall:.0f} s, {starts} starts, {sum(tried.values())} kills; steps done again: {max(every)} at most, {sum(every)} in all, "
       f"more than {SAVE} + 1 after {sum(n > SAVE + 1 for n in every)} kills; mpirun itself hung {hung} times")
 table("one job, killed again and again (K8)",
-      [(f"{w}, {max(losses[w])} steps done again at most", tried[w], failed[w]) for w in WAYS] +
+      [(f"{w}: {max(losses[w])} steps done again at most", tried[w], failed[w]) for w in WAYS] +
       [("starts: ranks left after 10 s", starts, orphans), ("temporary files left at the end", 1, len(left)), ("other bits than unbroken", 1, int(not equal))])
