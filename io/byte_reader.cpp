@@ -1,5 +1,6 @@
 #include "io/byte_reader.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -19,7 +20,9 @@ ByteReader::ByteReader(const std::string& path) : path_(path), file_(nullptr) {
     ::close(fd);
     fail(Exit::io, "cannot open '", path, "': no memory for its buffers");
   }
-  gzbuffer(static_cast<gzFile>(file_), 1u << 17);
+  struct stat s {};
+  const off_t size = ::fstat(fd, &s) == 0 ? s.st_size : 0;
+  gzbuffer(static_cast<gzFile>(file_), static_cast<unsigned>(std::clamp<off_t>(size, 1 << 10, 1 << 17)));
 }
 
 ByteReader::~ByteReader() { gzclose(static_cast<gzFile>(file_)); }
@@ -36,9 +39,9 @@ void ByteReader::check() const {
 }
 
 void ByteReader::append(std::uint64_t count, const char* what, std::vector<std::uint8_t>& out) {
-  constexpr std::uint64_t kChunk = 1u << 20;
+  constexpr std::uint64_t kFirst = 1u << 13, kLargest = 1u << 20;  // as much again as has arrived
   for (std::uint64_t done = 0; done < count;) {
-    const auto want = static_cast<unsigned>(std::min(kChunk, count - done));
+    const auto want = static_cast<unsigned>(std::min(std::clamp(done, kFirst, kLargest), count - done));
     const size_t old = out.size();
     out.resize(old + want);
     const int got = gzread(static_cast<gzFile>(file_), out.data() + old, want);

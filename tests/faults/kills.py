@@ -1,6 +1,6 @@
 """K1, K9: whole jobs of two ranks are killed at random instants and started again by the same command until they are done:
 nothing is lost, nothing lies about, and the end has the bits of the unbroken run."""
-import os, random, signal, subprocess, time
+import os, random, signal, subprocess, threading, time
 
 from whole_jobs import *
 
@@ -19,20 +19,24 @@ begin = time.time()
 assert start("whole").wait(120) == 0
 duration = time.time() - begin
 expected = digest(f"{work}/runs/whole")
-draw = random.Random(7)
 rows = {"mpirun": [0, 0], "one rank": [0, 0], "everything": [0, 0]}
-jobs, lost, wrong, leftovers, total = 0, 0, 0, 0, count(12, 1000, 10000)
-while sum(tried for tried, _ in rows.values()) < total:
-    name = f"job-{jobs}"
-    jobs += 1
+jobs, lost, wrong, leftovers, hung, total = 0, 0, 0, 0, 0, count(12, 1000, 10000)
+counting = threading.Lock()
+
+
+def job_until_done(number):
+    """Killed until it ends by itself. Whether a checkpoint was lost."""
+    global hung
+    name, draw = f"job-{number}", random.Random(number)
     while True:
         p = start(name)
-        time.sleep(draw.random() * duration)
+        time.sleep(draw.random() * 1.5 * duration)
         kind = draw.choice(list(rows))
         ranks = processes(f"run.name={name}")
         victims = {"mpirun": [p.pid], "one rank": draw.sample(ranks, min(1, len(ranks))), "everything": [p.pid, *ranks]}[kind]
-        if p.poll() is None:
-            rows[kind][0] += 1
+        if p.poll() is None and victims:
+            with counting:
+                rows[kind][0] += 1
             for pid in victims:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -41,29 +45,43 @@ while sum(tried for tried, _ in rows.values()) < total:
         try:
             stderr = p.communicate(timeout=20)[1]
         except subprocess.TimeoutExpired:  # Open MPI 4.1.4's mpirun can hang in its own end when all ranks have gone
-            if processes(f"run.name={name}"):
-                raise
-            print("mpirun itself hung, with no rank left")
+            hung += not processes(f"run.name={name}")
             p.kill()
             stderr = p.communicate()[1]
         deadline = time.time() + 10
         while processes(f"run.name={name}") and time.time() < deadline:
             time.sleep(0.02)
         if processes(f"run.name={name}"):
-            rows[kind][1] += 1  # orphans
+            with counting:
+                rows[kind][1] += 1  # orphans
             for pid in processes(f"run.name={name}"):
                 os.kill(pid, signal.SIGKILL)
         if p.returncode == 0:
-            break
+            return False
         if b"no checkpoint" in stderr or b"internal error" in stderr:
-            lost += 1
             print(stderr.decode())
-            break
-        duration = max(0.3, duration)
-    if not lost:
-        wrong += digest(f"{work}/runs/{name}") != expected
-        leftovers += sum(n.endswith(".tmp") for _, _, files in os.walk(f"{work}/runs/{name}") for n in files)
-        subprocess.run(["rm", "-r", f"{work}/runs/{name}"], check=True)
+            return True
+
+
+def worker(_):
+    global jobs, lost, wrong, leftovers
+    while True:
+        with counting:
+            if sum(tried for tried, _ in rows.values()) >= total:
+                return
+            number, jobs = jobs, jobs + 1
+        gone = job_until_done(number)
+        folder = f"{work}/runs/job-{number}"
+        other = not gone and digest(folder) != expected
+        left = 0 if gone else sum(n.endswith(".tmp") for _, _, files in os.walk(folder) for n in files)
+        if not gone and not other:
+            subprocess.run(["rm", "-r", folder], check=True)
+        with counting:
+            lost, wrong, leftovers = lost + gone, wrong + other, leftovers + left
+
+
+side_by_side(worker, range(3))
+print(f"mpirun itself hung {hung} times, with no rank left")
 table("random kill -9 of two-rank jobs (K1, K9)",
       [(f"kills of {kind}: ranks left after 10 s", *r) for kind, r in rows.items()] +
       [("jobs: checkpoints lost", jobs, lost), ("jobs: other bits than unbroken", jobs, wrong), ("jobs: temporary files left", jobs, leftovers)])

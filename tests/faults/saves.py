@@ -5,7 +5,6 @@ import os, random, re, shutil, subprocess, sys
 from whole_jobs import *
 
 needs("strace", "unshare")
-# In a process namespace of its own the program always has the same number, and so its temporary files the same names.
 ALONE = ["unshare", "-p" if os.geteuid() == 0 else "-rp", "--fork", "--kill-child"]
 if subprocess.run([*ALONE, "true"], capture_output=True).returncode != 0:
     print("[skipped] no right to a process namespace")
@@ -22,51 +21,67 @@ def train(folder, *words, strace=()):
                           env=environment, timeout=60)
 
 
-def copy(name):
-    shutil.rmtree(f"{work}/{name}", ignore_errors=True)
-    shutil.copytree(f"{work}/origin", f"{work}/{name}")
-    return f"{work}/{name}"
+class Kind:
+    """A run that goes on from one stop to the next and saves on its way: the calls on its files."""
+
+    def __init__(self, name, saved, more, begin, end):
+        self.name, self.words, self.stop, self.origin = name, more, [f"train.stop_after={end}"] if end else [], f"{work}/origin-{name.split()[-1]}"
+        assert train(f"{self.origin}-whole", *more).returncode == 0
+        self.expected = digest(f"{self.origin}-whole")
+        os.makedirs(self.origin)
+        if begin:
+            assert train(self.origin, *more, f"train.stop_after={begin}").returncode == 75
+        # The paths that the run touches, then its calls on them, counted by thread as strace does.
+        self.on_paths = []
+        text = self.traced()
+        paths = sorted(set(re.findall(rf'"({re.escape(folder)}[^"]*)"', text)))
+        assert any(saved in p and p.endswith(".tmp") for p in paths), paths
+        self.on_paths = [word for path in paths for word in ("-P", path)]
+        points, numbers, savers = set(), {}, set()
+        for line in self.traced().split("\n"):
+            m = re.match(r"(\d+) +(\w+)\((.*)", line)
+            if not m or m[2] not in CALLS:
+                continue
+            number = numbers.setdefault(m[1], dict.fromkeys(CALLS, 0))
+            number[m[2]] += 1
+            points.add((m[2], number[m[2]]))
+            if saved in m[3]:
+                savers.add(m[1])
+        self.points = sorted(points)
+        needed = {"openat", "write", "pwrite64", "pread64", "fsync", "close", "rename"}
+        assert len(points) > 40 and needed <= {c for c, _ in points}, points
+        # Checkpoints are written by a thread of their own, the best and the final posterior by the main one.
+        assert len(savers) == 1 and (list(numbers)[0] in savers) == (not saved.startswith("step-")), (name, list(numbers), savers)
+
+    def fresh(self):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.origin, folder)
+
+    def traced(self):
+        self.fresh()
+        p = self.goes_on("-e", "trace=" + ",".join(CALLS))
+        assert p.returncode == (75 if self.stop else 0), p.stderr
+        return open(log).read()
+
+    def goes_on(self, *how):
+        # In a process namespace of its own the program always has the same number, and so its temporary files the same names.
+        return train(folder, *self.words, *self.stop, strace=[*ALONE, "strace", "-f", "-o", log, *self.on_paths, *how])
 
 
-assert train(f"{work}/whole").returncode == 0
-expected = digest(f"{work}/whole")
-assert train(f"{work}/origin", "train.stop_after=4").returncode == 75
-
-# The paths that the run touches, then its calls on them, counted by thread as strace does: the main one and the one that saves.
-folder = copy("faulted")
-log = f"{work}/log"
-TRACE = [*ALONE, "strace", "-f", "-o", log, "-e", "trace=" + ",".join(CALLS)]
-assert train(folder, "train.stop_after=5", strace=TRACE).returncode == 75
-paths = sorted(set(re.findall(rf'"({re.escape(folder)}[^"]*)"', open(log).read())))
-assert any("step-0000000005" in p and p.endswith(".tmp") for p in paths), paths
-ON_PATHS = [word for path in paths for word in ("-P", path)]
-folder = copy("faulted")
-assert train(folder, "train.stop_after=5", strace=[*TRACE, *ON_PATHS]).returncode == 75
-points, numbers, savers = set(), {}, set()
-for line in open(log):
-    m = re.match(r"(\d+) +(\w+)\((.*)", line)
-    if not m or m[2] not in CALLS:
-        continue
-    number = numbers.setdefault(m[1], dict.fromkeys(CALLS, 0))
-    number[m[2]] += 1
-    points.add((m[2], number[m[2]]))
-    if "step-0000000005" in m[3]:
-        savers.add(m[1])
-points = sorted(points)
-assert len(numbers) == 2 and len(savers) == 1 and list(numbers)[0] not in savers, (list(numbers), savers)
-needed = {"openat", "write", "pwrite64", "pread64", "fsync", "close", "rename"}
-assert len(points) > 40 and needed <= {c for c, _ in points}, points
-
-cases = [(call, at, "signal=KILL", "") for call, at in points]
-cases += [(call, at, f"error={error}", more) for call, at in points for error in ERRORS for more in ("", "+")]
+folder, log = f"{work}/faulted", f"{work}/log"
+kinds = [Kind("a checkpoint", "step-0000000005", [], 4, 5), Kind("the first", "step-0000000001", [], 0, 1),
+         Kind("the best, the oldest removed", "best.h5", ["data.val_size=40", "eval.every=1st", "checkpoint.keep=1"], 4, 5),
+         Kind("the final", "final.h5", [], 8, 0)]
+cases = [(kind, call, at, "signal=KILL", "") for kind in kinds for call, at in kind.points]
+cases += [(kinds[0], call, at, f"error={error}", more) for call, at in kinds[0].points for error in ERRORS for more in ("", "+")]
 some = random.Random(3).sample(cases, min(count(80, len(cases), len(cases)), len(cases)))
 rows, hits = {}, {}
-for call, at, what, more in some:
-    kind = "killed at a call (K3)" if "KILL" in what else f"{what[6:]} {'from a call on' if more else 'once'} (K4)"
-    row = rows.setdefault(kind, [0, 0])
-    folder = copy("faulted")
+for kind, call, at, what, more in some:
+    title = f"killed: {kind.name} (K3)" if "KILL" in what else f"{what[6:]} {'from a call on' if more else 'once'} (K4)"
+    row = rows.setdefault(title, [0, 0])
+    kind.fresh()
     # A failing write must not fail the console, which is no part of a save: -q is silent until an error.
-    p = train(folder, "train.stop_after=5", strace=[*ALONE, "strace", "-f", "-o", log, *ON_PATHS, "-e", f"inject={call}:{what}:when={at}{more}"])
+    p = kind.goes_on("-e", f"inject={call}:{what}:when={at}{more}")
     killed = "KILL" in what
     hits[call] = hits.get(call, 0) + ("INJECTED" in open(log).read() or killed)
     problems = []
@@ -76,10 +91,10 @@ for call, at, what, more in some:
         problems.append(f"ended with {p.returncode}: {p.stderr}")
     if not killed and p.returncode not in (0, 75) and p.stderr.count("varion: ") != 1 and not (call == "write" and more):
         problems.append(f"said {p.stderr!r}")
-    end = train(folder)
+    end = train(folder, *kind.words)
     if end.returncode != 0:
         problems.append(f"does not go on: {end.returncode} {end.stderr}")
-    elif digest(folder) != expected:
+    elif digest(folder) != kind.expected:
         problems.append("other bits at the end")
     left = [n for _, _, files in os.walk(folder) for n in files if n.endswith(".tmp")]
     if left:
@@ -87,6 +102,6 @@ for call, at, what, more in some:
     row[0] += 1
     row[1] += bool(problems)
     if problems:
-        print(call, at, what, more, problems)
+        print(kind.name, call, at, what, more, problems)
 assert sum(hits.values()) >= len(some) * 0.9, hits  # the faults were met
-table(f"faults at {len(points)} system calls of a save ({len(some)} of {len(cases)} cases)", [(k, *r) for k, r in sorted(rows.items())])
+table(f"faults at {sum(len(k.points) for k in kinds)} system calls of saves ({len(some)} of {len(cases)} cases)", [(k, *r) for k, r in sorted(rows.items())])

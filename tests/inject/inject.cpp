@@ -35,11 +35,14 @@ std::uint64_t current_step = 0;
 
 const char* const kOption = "--inject=";
 
+const char* const kPause = "pause";  // at every step, whatever STEP; of INDEX milliseconds
+
 /// The fault that is due here, or none.
 Fault* due(const std::string& place, std::uint64_t step) {
   for (Fault& f : faults) {
-    if (f.done || f.place != place || f.step != step || f.rank != MpiSession::rank()) continue;
-    f.done = true;
+    const bool lasts = f.kind == kPause;
+    if (f.done || f.place != place || (f.step != step && !lasts) || f.rank != MpiSession::rank()) continue;
+    f.done = !lasts;
     return &f;
   }
   return nullptr;
@@ -107,7 +110,7 @@ bool take(const std::string& word) {
   std::vector<std::string> parts;
   for (std::string part; std::getline(in, part, ':');) parts.push_back(part);
   require(parts.size() == 4 || parts.size() == 5, Exit::usage, word, ": want PLACE:STEP:RANK:KIND[:INDEX]");
-  require(process_faults().count(parts[3]) != 0 || is_value(parts[3]), Exit::usage, word, ": unknown kind");
+  require(process_faults().count(parts[3]) != 0 || is_value(parts[3]) || parts[3] == kPause, Exit::usage, word, ": unknown kind");
   Fault f;
   f.place = parts[0];
   f.step = static_cast<std::uint64_t>(parse_real(parts[1]).value_or(0));
@@ -119,7 +122,10 @@ bool take(const std::string& word) {
 }
 
 void process(const char* place, std::uint64_t step) {
-  if (const Fault* f = due(place, step)) process_faults().at(f->kind)();
+  const Fault* f = due(place, step);
+  if (f == nullptr) return;
+  if (f->kind == kPause) ::usleep(static_cast<useconds_t>(f->index * 1000));
+  else process_faults().at(f->kind)();
 }
 
 void value(const std::string& place, std::uint64_t step, const Exec& exec, const Vec& v, Index count) {

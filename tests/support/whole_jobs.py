@@ -1,5 +1,5 @@
 """What tests of whole jobs share: the program, its environment, digests of finished runs, tables of results."""
-import hashlib, json, os, shutil, subprocess, sys
+import concurrent.futures, hashlib, json, os, shutil, subprocess, sys
 
 try:
     import h5py
@@ -23,6 +23,12 @@ def workplace(name):
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     return work
+
+
+def side_by_side(task, items):
+    """The results in order, three at a time: such jobs mostly wait, for mpirun to end ranks or for a signal's time."""
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        return list(pool.map(task, items))
 
 
 def needs(*programs):
