@@ -78,22 +78,26 @@ void run_steps(Bench& bench) {
           const Index batch = bench.size(full, 4);
           const std::string label = text("step/", c.label, "/", full, "/", variant.name, variant.suffix);
           if (!bench.wants(label)) continue;
+          const bool text = c.vocabulary > 0;
           Config config;
           config.set("model.name", model, "bench");
           for (const auto& [key, value] : c.settings) config.set(key, value, "bench");
+          if (bench.options().quick)
+            for (const auto& [key, value] : entry.small) config.set(key, value, "bench");
           for (const auto& [key, value] : variant.settings) config.set(key, value, "bench");
           config.set("optim.name", variant.name, "bench");
           config.set("train.precision", backend::precision_name(), "bench");
           config.set("data.global_batch", std::to_string(batch * comm.size()), "bench");  // a rank's share is `batch`
           config.resolve();
           if (config.has("optim.ess")) config.set("optim.ess", "50000", "bench");
-          const DataSet data = made_up_data(c, 4 * batch * comm.size());
+          StepCase sized = c;
+          if (text) sized.example = {bench.size(c.example[0], 8)};
+          const DataSet data = made_up_data(sized, 4 * batch * comm.size());
           Layout layout;
           const Exec exec = backend::separate_exec();  // as in training
           Trainer trainer(layout, config, data, exec, comm);
           std::uint64_t step = 0;
-          const bool text = c.vocabulary > 0;
-          const double items = static_cast<double>(trainer.batch() * (text ? c.example.size() : 1));
+          const double items = static_cast<double>(trainer.batch() * (text ? sized.example.size() : 1));
           bench.measure(label, {0, trainer.flops(), items, text ? "token" : "image", 0}, [&] {
             ++step;
             trainer.step(step, (step - 1) * static_cast<std::uint64_t>(trainer.batch()), 1e-3, false);
