@@ -8,22 +8,12 @@
 
 #include "core/error.hpp"
 #include "io/segments.hpp"
+#include "train/nonfinite.hpp"
 #include "train/quantiles.hpp"
 #include "train/start_values.hpp"
 #include "train/text_sampler.hpp"
 
 namespace varion {
-
-std::vector<float> to_host(const Vec& v) {
-  std::vector<float> into(v.extent(0));
-  Kokkos::deep_copy(Kokkos::View<float*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(into.data(), into.size()), v);
-  return into;
-}
-
-std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere) {
-  if (optimizer.own_size() == optimizer.size()) return to_host(v);
-  return comm.join(to_host(v), optimizer.size(), everywhere);
-}
 
 void resolve_ess(Config& config, const DataSet& data) {
   if (!config.has("optim.ess") || config.text("optim.ess") != "auto") return;
@@ -181,15 +171,6 @@ RunPosition position_of(const io::PosteriorFile& f, const std::string& name) {
   if (const auto hash = f.train.find("state_hash"); hash != f.train.end()) at.state_hash = hash->second;
   require(at.spikes.skipped <= at.step, Exit::data, name, ": train/skipped is more than train/step");
   return at;
-}
-
-void require_positive(const Optimizer& optimizer, const std::string& name) {
-  const Vec sigma = optimizer.sigma(Exec());
-  if (sigma.extent(0) == 0) return;
-  const auto host = to_host(sigma);
-  for (size_t i = 0; i < host.size(); ++i)
-    require(host[i] > 0 && std::isfinite(host[i]), Exit::data, name, ": hess + weight_decay is not positive at index ",
-            static_cast<Index>(i) + optimizer.own_begin());
 }
 
 void from_file(const io::PosteriorFile& f, const std::string& name, const Layout& layout,

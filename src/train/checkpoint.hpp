@@ -6,6 +6,7 @@
 
 #include "io/posterior_plan.hpp"
 #include "train/evaluator.hpp"
+#include "train/host_copy.hpp"
 #include "train/run_folder.hpp"
 #include "train/spikes.hpp"
 
@@ -35,8 +36,6 @@ RunPosition position_of(const io::PosteriorFile& file, const std::string& name);
 /// Fills the optimizer's state. Errors (65): another model, shapes, optimizer or data.
 void from_file(const io::PosteriorFile& file, const std::string& name, const Layout& layout,
                Optimizer& optimizer, const DataSet& data);
-/// Errors (65): a posterior whose variance is no positive number somewhere. `name` is the file its Hessian is from.
-void require_positive(const Optimizer& optimizer, const std::string& name);
 
 /// Fills optim.ess = auto with the number of training examples.
 void resolve_ess(Config& config, const DataSet& data);
@@ -63,12 +62,5 @@ struct TextModel {
   std::unique_ptr<Layout> layout = std::make_unique<Layout>();
   std::unique_ptr<Optimizer> optimizer;
 };
-
-/// The numbers of a device vector, on the host.
-std::vector<float> to_host(const Vec& v);
-
-/// The whole vector of which v is this rank's stretch, on the first rank or on all; v itself where the posterior is not
-/// sharded.
-std::vector<float> whole(const Vec& v, const Optimizer& optimizer, const Comm& comm, bool everywhere = false);
 
 }  // namespace varion

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "core/error.hpp"
-#include "train/checkpoint.hpp"
+#include "train/host_copy.hpp"
 
 namespace varion {
 
@@ -59,6 +59,15 @@ std::string nonfinite_entry(const io::PosteriorFile& f, const std::vector<io::St
     if (const Index at = first_in(vectors[k].data, vectors[k].count); at >= 0)
       return entry(k == 0 ? "mean" : f.states[k - 1].first, vectors[k].begin + at, f.tensors, [](const io::TensorInfo& t) { return t.size; });
   return "";
+}
+
+void require_positive(const Optimizer& optimizer, const std::string& name) {
+  const Vec sigma = optimizer.sigma(Exec());
+  if (sigma.extent(0) == 0) return;
+  const auto host = to_host(sigma);
+  for (size_t i = 0; i < host.size(); ++i)
+    require(host[i] > 0 && std::isfinite(host[i]), Exit::data, name, ": hess + weight_decay is not positive at index ",
+            static_cast<Index>(i) + optimizer.own_begin());
 }
 
 }  // namespace varion

@@ -18,4 +18,7 @@ std::string first_nonfinite(const std::vector<StateVector>& vectors, const Optim
 /// these stretches, one a vector of the file; empty: all are finite.
 std::string nonfinite_entry(const io::PosteriorFile& file, const std::vector<io::Stretch>& vectors);
 
+/// Errors (65): a posterior whose variance is no positive number somewhere. `name` is the file its Hessian is from.
+void require_positive(const Optimizer& optimizer, const std::string& name);
+
 }  // namespace varion

@@ -9,7 +9,8 @@
 #include "core/error.hpp"
 #include "io/posterior_file.hpp"
 #include "models/model.hpp"
-#include "train/checkpoint.hpp"
+#include "train/host_copy.hpp"
+#include "train/nonfinite.hpp"
 
 namespace varion {
 

@@ -16,6 +16,7 @@
 #include "io/table.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/refusal.hpp"
 #include "train/batch.hpp"
 
 using namespace varion;
@@ -47,19 +48,6 @@ std::string gzipped(const std::string& bytes) {
   gzwrite(f, bytes.data(), static_cast<unsigned>(bytes.size()));
   gzclose(f);
   return io::read_file(path, 1 << 20);
-}
-
-/// The message of the error with this code that `f` must end in.
-template <class F>
-std::string refusal(Exit code, F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.code() == code);
-    return e.what();
-  }
-  FAIL("accepted");
-  return "";
 }
 
 void check_refused(const std::string& path, int dims, const std::string& reason) {

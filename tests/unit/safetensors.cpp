@@ -12,6 +12,7 @@
 #include "io/posterior_file.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/refusal.hpp"
 #include "train/network.hpp"
 #include "train/run.hpp"
 #include "train/start_values.hpp"
@@ -31,19 +32,6 @@ std::string put(const std::string& name, const std::string& header, size_t data)
   io::make_folder(kDir);
   io::commit_file(kDir, name, bytes);
   return kDir + "/" + name;
-}
-
-template <class F>
-std::string refusal(Exit code, F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.code() == code);
-    CHECK(std::string(e.what()).find('\n') == std::string::npos);
-    return e.what();
-  }
-  FAIL("accepted");
-  return "";
 }
 
 void refused(const std::string& header, size_t data, const std::string& reason) {

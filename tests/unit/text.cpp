@@ -10,6 +10,7 @@
 #include "io/commit_file.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/refusal.hpp"
 
 using namespace varion;
 
@@ -20,20 +21,6 @@ std::string put(const std::string& name, const std::string& bytes) {
   io::make_folder(kDir);
   io::commit_file(kDir, name, bytes);
   return kDir + "/" + name;
-}
-
-/// The message of the error with this code that `f` must end in.
-template <class F>
-std::string refusal(Exit code, F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.code() == code);
-    CHECK(std::string(e.what()).find('\n') == std::string::npos);
-    return e.what();
-  }
-  FAIL("accepted");
-  return "";
 }
 
 bool has(const std::string& message, const std::string& part) {

@@ -11,6 +11,7 @@
 #include "io/token_files.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/refusal.hpp"
 
 using namespace varion;
 
@@ -38,19 +39,6 @@ std::vector<std::uint16_t> row(const io::TokenFiles& files) {
   std::vector<std::uint16_t> out(static_cast<size_t>(files.size()));
   files.read(0, files.size(), out.data());
   return out;
-}
-
-template <class F>
-std::string refusal(Exit code, F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.code() == code);
-    CHECK(std::string(e.what()).find('\n') == std::string::npos);
-    return e.what();
-  }
-  FAIL("accepted");
-  return "";
 }
 
 void says(const std::string& what, const std::string& part) {
