@@ -1,6 +1,7 @@
 // GPT-2 as nanoGPT trains it (paper, section 4.1): layer norm before attention and before the perceptron, no biases, learned
 // positions, the token table is the head. Tensors have the names of PyTorch's state_dict. 124 373 760 parameters with 12 layers of
-// 12 heads, width 768, 50 304 tokens, 1 024 positions.
+// 12 heads, width 768, 50 304 tokens, 1 024 positions. With biases and GELU by tanh it is the published GPT-2: 124 439 808 with
+// 50 257 tokens.
 #include <cmath>
 
 #include "core/error.hpp"
@@ -30,17 +31,19 @@ Node gpt2(Graph& g, Node tokens, const Config& config, Index vocabulary) {
   const Real dropped = static_cast<Real>(config.real("model.dropout"));
   constexpr Real deviation = Real(0.02);  // GPT-2's; what is added to the residual stream starts smaller
   const Real added = deviation / std::sqrt(2 * static_cast<Real>(layers));
-  const LinearOptions plain{false, false, deviation}, last{false, false, added};
+  const bool bias = config.flag("model.bias"), by_tanh = config.text("model.gelu") == "tanh";
+  const LinearOptions plain{bias, false, deviation}, last{bias, false, added};
   Node x = dropout(g, embedding(g, tokens, "transformer", {vocabulary, positions, width, length, deviation}), dropped);  // [N T, D]
   for (Index layer = 0; layer < layers; ++layer) {
     const std::string name = "transformer.h." + std::to_string(layer);
-    Node y = adapted(g, layer_norm(g, x, name + ".ln_1", false), name + ".attn.c_attn", 3 * width, plain, rank);
+    Node y = adapted(g, layer_norm(g, x, name + ".ln_1", bias), name + ".attn.c_attn", 3 * width, plain, rank);
     y = adapted(g, attention(g, y, {heads, length, true}), name + ".attn.c_proj", width, last, rank);
     x = add(g, x, dropout(g, y, dropped));
-    y = gelu(g, adapted(g, layer_norm(g, x, name + ".ln_2", false), name + ".mlp.c_fc", 4 * width, plain, rank));  // [N T, 4 D]
+    y = adapted(g, layer_norm(g, x, name + ".ln_2", bias), name + ".mlp.c_fc", 4 * width, plain, rank);  // [N T, 4 D]
+    y = by_tanh ? gelu_tanh(g, y) : gelu(g, y);
     x = add(g, x, dropout(g, adapted(g, y, name + ".mlp.c_proj", width, last, rank), dropped));
   }
-  return layer_norm(g, x, "transformer.ln_f", false);
+  return layer_norm(g, x, "transformer.ln_f", bias);
 }
 
 namespace {
@@ -52,6 +55,8 @@ const bool registered =
                          {"model.heads", T::integer, "6", "heads of an attention", {}, 1, 1000},
                          {"model.width", T::integer, "384", "numbers a token, a multiple of the heads", {}, 1, 1e6},
                          {"model.positions", T::integer, "0", "longest text it can be used on (0: data.length)", {}, 0, 1e6},
+                         {"model.bias", T::flag, "false", "biases in linear layers and layer norms, as the published GPT-2 has"},
+                         {"model.gelu", T::choice, "exact", "exact, or by tanh, as the published GPT-2 has it", {"exact", "tanh"}},
                          {"model.lora_rank", T::integer, "0", "train adapters of this rank beside the matrices of every block, and nothing else (0: none)",
                           {}, 0, 1e5},
                          {"model.dropout", T::real, "0", "share of what enters the residual stream that is dropped", {}, 0, 0.99}}) &&

@@ -98,9 +98,10 @@ TEST_CASE("a vision transformer's weights start as timm's") {
 }
 
 TEST_CASE("GPT-2 has the published numbers of parameters, and nanoGPT's names") {
-  const auto layout_of = [](Index layers, Index heads, Index width) {
+  const auto layout_of = [](Index layers, Index heads, Index width, Index tokens = 50304) {
     Config c;
     c.set("model.name", "gpt2", "test");
+    c.set("model.bias", tokens == 50257 ? "true" : "false", "test");
     c.set("model.layers", std::to_string(layers), "test");
     c.set("model.heads", std::to_string(heads), "test");
     c.set("model.width", std::to_string(width), "test");
@@ -108,12 +109,13 @@ TEST_CASE("GPT-2 has the published numbers of parameters, and nanoGPT's names") 
     c.resolve();
     auto layout = std::make_unique<Layout>();
     Graph g(*layout);
-    g.output(Models::of().find("gpt2").build(g, g.input({1, 2}, true), c, 50304));
+    g.output(Models::of().find("gpt2").build(g, g.input({1, 2}, true), c, tokens));
     g.finish(false);
     return layout;
   };
   const auto small = layout_of(12, 12, 768);
   CHECK(small->size() == 124373760);
+  CHECK(layout_of(12, 12, 768, 50257)->size() == 124439808);  // the published one, with biases
   CHECK(layout_of(24, 16, 1024)->size() == 354599936);
   CHECK(layout_of(36, 20, 1280)->size() == 773582080);
   const auto shape = [&](const std::string& name) {
@@ -131,6 +133,24 @@ TEST_CASE("GPT-2 has the published numbers of parameters, and nanoGPT's names") 
   // What is added to the residual stream starts with less (paper, section 4.1).
   CHECK((*small)[small->find("transformer.h.3.mlp.c_fc.weight")].init.value == Approx(0.02));
   CHECK((*small)[small->find("transformer.h.3.mlp.c_proj.weight")].init.value == Approx(0.02 / std::sqrt(24.0)));
+}
+
+TEST_CASE("GPT-2 with biases and GELU by tanh: its gradient is its finite difference") {
+  Config c;
+  c.set("model.name", "gpt2", "test");
+  const Model& m = Models::of().find("gpt2");
+  for (const auto& [key, value] : m.small) c.set(key, value, "test");
+  c.set("model.bias", "true", "test");
+  c.set("model.gelu", "tanh", "test");
+  c.resolve();
+  const OpCase whole("biases", {{2, 8}}, [&](Graph& g, const std::vector<Node>& x) { return tied_linear(g, m.build(g, x[0], c, 10), m.head); }, 0, 10, 0.05);
+  size_t biases = 0;
+  for (const GradientResult& r : check_tensor_gradients("gpt2", whole)) {
+    INFO(r.label << ": error " << r.error << " of " << r.tolerance);
+    CHECK(r.ok);
+    biases += r.label.find(".bias") != std::string::npos;
+  }
+  CHECK(biases == 2 * 6 + 1);
 }
 
 TEST_CASE("weights start as PyTorch's: uniform within 1/sqrt(fan in), the same for the same seed") {
