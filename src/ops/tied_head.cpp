@@ -69,14 +69,16 @@ void softmax_terms(const Exec& exec, Index rows, Index classes, ConstVec logits,
       });
 }
 
-/// logits = (softmax - onehot) g / count, in place; 0 where there is no target. 8 bytes per logit.
+/// logits = (softmax - onehot) share, in place; 0 where there is no target. The share is g / count for the mean over rows, and -g[n]
+/// where there is no count, for every row's log likelihood. 8 bytes per logit.
 void softmax_gradient(const Exec& exec, Index rows, Index classes, ConstIntVec target, ConstVec log_sum, ConstVec count, ConstVec g,
                       Vec logits) {
+  const bool mean = count.extent(0) > 0;
   Kokkos::parallel_for(
       "varion::tied_head::backward", class_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
         const Index n = team.league_rank();
         Real* const x = logits.data() + n * classes;
-        const Real share = target(n) < 0 ? Real(0) : g(0) / count(0), log_of = log_sum(n);
+        const Real share = target(n) < 0 ? Real(0) : mean ? g(0) / count(0) : -g(n), log_of = log_sum(n);
         if (kHostExec) {
           VARION_IVDEP
           for (Index d = 0; d < classes; ++d) x[d] = share * exp_lane(x[d] - log_of);
@@ -171,26 +173,6 @@ void negate(const Exec& exec, Index rows, ConstVec from, Vec to) {
   Kokkos::parallel_for("varion::tied_head::negate", Range(exec, 0, rows), KOKKOS_LAMBDA(const Index n) { to(n) = -from(n); });
 }
 
-/// logits = (onehot - softmax) g[n], in place; 0 where there is no target. 8 bytes per logit.
-void likelihood_gradient(const Exec& exec, Index rows, Index classes, ConstIntVec target, ConstVec log_sum, ConstVec g, Vec logits) {
-  Kokkos::parallel_for(
-      "varion::tied_head::likelihood", class_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
-        const Index n = team.league_rank();
-        Real* const x = logits.data() + n * classes;
-        const Real share = target(n) < 0 ? Real(0) : g(n), log_of = log_sum(n);
-        if (kHostExec) {
-          VARION_IVDEP
-          for (Index d = 0; d < classes; ++d) x[d] = -share * exp_lane(x[d] - log_of);
-        } else {
-          Kokkos::parallel_for(Kokkos::TeamThreadRange(team, classes), [&](const Index d) { x[d] = -share * exp_lane(x[d] - log_of); });
-        }
-        team.team_barrier();
-        Kokkos::single(Kokkos::PerTeam(team), [&] {
-          if (target(n) >= 0) x[target(n)] += share;
-        });
-      });
-}
-
 Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node target) {
   const Index rows = g.shape(x)[0], width = g.shape(x)[1];
   ensure(g.shape(x).rank == 2 && g.shape(target).size() == rows, "tied_log_likelihood wants [N, D] and [N], not ", g.shape(x).text(), " and ",
@@ -228,8 +210,8 @@ Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node targe
       const Index count = std::min(block, rows - first);
       logits_of(p, y, first, count);
       const Vec logits = slice(p.scratch(y), 0, count * classes);
-      likelihood_gradient(p.exec, count, classes, slice(p.ints(target), first, count), slice(p.scratch(y), block * classes + block, count),
-                          slice(p.grad_of(y), first, count), logits);
+      softmax_gradient(p.exec, count, classes, slice(p.ints(target), first, count), slice(p.scratch(y), block * classes + block, count), ConstVec(),
+                       slice(p.grad_of(y), first, count), logits);
       if (trains)
         backend::provider().gemm(p.exec, true, false, classes, width, count, logits, slice(p.value(x), first * width, count * width),
                                  dw.add || first > 0, dw.data);

@@ -83,14 +83,14 @@ std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& 
   return out;
 }
 
-namespace {
-/// Of the frozen parameters, which stand in model.init and not in the file.
 std::string frozen_digest(const Layout& layout) {
+  if (layout.frozen_size() == 0) return "";
   const std::vector<float> values = to_host(layout.frozen_values());
   return io::xxh128(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
 }
 
-/// They start as the run had them.
+namespace {
+/// The frozen parameters start as the run had them.
 void start_frozen(const Config& config, const Layout& layout) {
   if (layout.frozen_size() == 0) return;
   const Exec exec;
@@ -139,7 +139,6 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
             {"order", "keyed bijection of (seed, order, epoch)"}, {"position", std::to_string(at.samples)}};
   if (data.vocabulary > 0) f.data["order"] = "windows, " + config.text("data.windows") + " by (seed, order)";
   if (data.vocabulary > 0) f.data["vocabulary"] = std::to_string(data.vocabulary);
-  if (layout.frozen_size() > 0) f.model["frozen_digest"] = frozen_digest(layout);
   if (data.tokenizer) f.data["tokenizer"] = data.tokenizer->describe();
   return f;
 }

@@ -28,6 +28,8 @@ io::PosteriorFile to_file(const Layout& layout, const Optimizer& optimizer, cons
                           const RunPosition& at, const std::string& env_json);
 /// Up to 4096 numbers of every tensor, drawn evenly from all over it, tensor by tensor. Those that this stretch has not are zeros.
 std::vector<float> layer_sample(const io::PosteriorFile& file, const io::Stretch& vector);
+/// Of the frozen parameters, which stand in model.init and not in the file; empty where there are none.
+std::string frozen_digest(const Layout& layout);
 /// Sizes and quantiles of every tensor, for people who look into the file: of its sample. `hess` may be empty.
 std::map<std::string, std::vector<double>> layer_table(const io::PosteriorFile& file, const std::vector<float>& mean,
                                                        const std::vector<float>& hess);

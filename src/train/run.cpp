@@ -184,6 +184,7 @@ class Run {
       if (comm_.is_first()) io::remove_file(dir + "/DONE");
       found_.file = {};
     }
+    frozen_digest_ = frozen_digest(layout_);
     for (const std::string& why : refused) folder_.say("skipped: " + why);
     if (comm_.is_first()) look_at_storage();
     const std::vector<std::string> map = comm_.size() > 1 ? rank_map(comm_, config_.flag("parallel.share_devices"))
@@ -246,6 +247,7 @@ class Run {
     FileOrder order{dir, name, to_file(layout_, optimizer_, config_, data_, at_, environment_), at_.step, at_.samples, at_.spikes.skipped,
                     config_.flag("train.stop_on_nonfinite"), {}, {}};
     order.file.root["kind"] = kind;
+    if (!frozen_digest_.empty()) order.file.model["frozen_digest"] = frozen_digest_;
     const std::vector<std::string> keys{"step", "train_loss", "lr", "grad_norm"};
     for (const std::string& k : keys) order.file.history[k] = folder_.column(k, keys);
     order.before = [this, step = at_.step] {
@@ -589,7 +591,7 @@ class Run {
   const SpikeRule rule_;
   std::function<bool()> judge_;  // empty: steps are queued and nobody waits
   RunPosition at_;
-  std::string environment_, health_;
+  std::string environment_, health_, frozen_digest_;
   Index total_ = 0, warmup_ = 0, timed_ = 0, unread_ = 0;
   Interval evaluate_every_, save_every_, log_every_, stats_every_, hash_every_;
   double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_step_ = 0, stalled_ = 0;

@@ -17,7 +17,9 @@ Windows::Windows(const Examples& e, Index batch, WindowOrder order)
       begin_(static_cast<size_t>(batch)),
       window_(static_cast<size_t>(length_ + 1)),
       tokens_("varion::data::tokens", static_cast<size_t>(batch * length_)),
-      targets_("varion::data::next_tokens", static_cast<size_t>(batch * length_)) {}
+      targets_("varion::data::next_tokens", static_cast<size_t>(batch * length_)) {
+  ensure(order != WindowOrder::epoch || count_ < Index(1) << 32, "an epoch of ", count_, " windows");
+}
 
 void Windows::train(const Exec& exec, std::uint64_t seed, std::uint64_t first, IntVec tokens, IntVec targets) {
   for (size_t i = 0; i < begin_.size(); ++i) {
