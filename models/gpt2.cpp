@@ -49,7 +49,11 @@ Node gpt2(Graph& g, Node tokens, const Config& config, Index vocabulary) {
 namespace {
 using T = OptionSpec::Type;
 const std::vector<std::pair<std::string, std::string>> k124m{{"model.layers", "12"}, {"model.heads", "12"}, {"model.width", "768"}, {"model.positions", "1024"}};
-const StepCase timed[]{{"gpt2-124m-64", k124m, {64}, {4}, 50304}, {"gpt2-124m-1024", k124m, {1024}, {1}, 50304}, {"gpt2-10m", {}, {256}, {16}, 65}};
+const std::vector<Index> kLongBatches = kHostExec ? std::vector<Index>{1} : std::vector<Index>{1, 16},
+                         kSmallBatches = kHostExec ? std::vector<Index>{16} : std::vector<Index>{16, 64};
+const StepCase timed[]{{"gpt2-124m-64", k124m, {64}, {4}, 50304},
+                       {"gpt2-124m-1024", k124m, {1024}, kLongBatches, 50304},
+                       {"gpt2-10m", {}, {256}, kSmallBatches, 65}};
 const bool registered =
     add_options("gpt2", {{"model.layers", T::integer, "6", "blocks of attention and perceptron", {}, 1, 1000},
                          {"model.heads", T::integer, "6", "heads of an attention", {}, 1, 1000},

@@ -5,6 +5,7 @@
 #include "bench/bench.hpp"
 #include "core/blocks.hpp"
 #include "core/memory.hpp"
+#include "core/random.hpp"
 
 namespace varion {
 
@@ -91,9 +92,11 @@ void run_ceilings(Bench& bench) {
   Kokkos::deep_copy(exec, out, Real(0.5));
   bench.ceiling("ceiling/fma", {0, 2.0 * kChains * static_cast<double>(items) * rounds, 1, "", 0},
                 [=] { fma_kernel(exec, items, rounds, out); });
-  const Index m = bench.size(2048, 16);
+  const Index m = bench.size(kHostExec ? 2048 : 8192, 16);
   const auto square = static_cast<size_t>(m * m);
   const Vec x("varion::bench::x", square), y("varion::bench::y", square), z("varion::bench::z", square);
+  for (const auto& [factor, seed] : {std::pair(x, 1), std::pair(y, 2)})  // a GPU's clocks go with the bits that change
+    fill_normal(exec, RandomKey::make(static_cast<std::uint64_t>(seed), Stream::test, 7), factor);
   bench.ceiling("ceiling/gemm", {0, 2 * std::pow(static_cast<double>(m), 3), 1, "", 0},
                 [=] { backend::provider().gemm(exec, false, false, m, m, m, x, y, false, z); });
   bench.ceiling("ceiling/launch", {0, 0, 1, "launch", 0}, [=] { empty_kernel(exec); });

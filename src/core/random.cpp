@@ -1,6 +1,15 @@
-#include "core/random.hpp"
+#include "core/blocks.hpp"
 
 namespace varion {
+
+/// A block, or the first numbers of one, into memory.
+KOKKOS_INLINE_FUNCTION void store_noise(const Real* z, int count, Real* to) {
+  if constexpr (kHostExec) {
+    for (int i = 0; i < count; ++i) to[i] = z[i];
+  } else {
+    store_words({{z[0], z[1], z[2], z[3]}}, 0, count, to);
+  }
+}
 
 void fill_normal(const Exec& exec, const RandomKey& key, Vec out) {
   const Index n = static_cast<Index>(out.extent(0));
@@ -10,8 +19,7 @@ void fill_normal(const Exec& exec, const RandomKey& key, Vec out) {
         const Index base = b * kNoiseBlock;
         Real z[kNoiseBlock];
         normal_block(key, base, z);
-        const Index count = n - base < kNoiseBlock ? n - base : Index(kNoiseBlock);
-        for (Index i = 0; i < count; ++i) out(base + i) = z[i];
+        store_noise(z, n - base < kNoiseBlock ? static_cast<int>(n - base) : kNoiseBlock, out.data() + base);
       });
 }
 

@@ -16,29 +16,36 @@ void keep_tokens(const Exec& exec, Index batch, Index capacity, Index width, Ind
 }
 
 /// Attention of one query a head over positions 0 ... position of the cache; `scores` [batch, heads, capacity]. Reads the cache
-/// once. Made for few sequences: an item is a head.
+/// once; a team a head.
 void attend_to_kept(const Exec& exec, Index batch, Index capacity, Index heads, Index size, Index position, ConstVec qkv,
                     ConstVec cache, Vec scores, Vec y) {
   const Index width = heads * size;
   const Real scale = 1 / std::sqrt(static_cast<Real>(size));
   Kokkos::parallel_for(
-      "varion::attention::decode", Range(exec, 0, batch * heads), KOKKOS_LAMBDA(const Index item) {
-        const Index n = item / heads, h = item % heads;
+      "varion::attention::decode", Team(exec, static_cast<int>(batch * heads), kHostExec ? 1 : 128), KOKKOS_LAMBDA(const Member& team) {
+        const Index item = team.league_rank(), n = item / heads, h = item % heads;
         const Real* const q = qkv.data() + n * 3 * width + h * size;
         const Real* const kept = cache.data() + n * capacity * 2 * width + h * size;
         Real* const score = scores.data() + item * capacity;
         Real* const out = y.data() + n * width + h * size;
         Real top = 0, sum = 0;
-        for (Index t = 0; t <= position; ++t) {
-          Real s = 0;
-          for (Index d = 0; d < size; ++d) s += q[d] * kept[t * 2 * width + d];
-          score[t] = scale * s;
-          if (t == 0 || score[t] > top) top = score[t];
-        }
-        for (Index t = 0; t <= position; ++t) sum += score[t] = std::exp(score[t] - top);
-        for (Index d = 0; d < size; ++d) out[d] = 0;
-        for (Index t = 0; t <= position; ++t)
-          for (Index d = 0; d < size; ++d) out[d] += score[t] / sum * kept[t * 2 * width + width + d];
+        Kokkos::parallel_reduce(
+            Kokkos::TeamThreadRange(team, position + 1),
+            [&](const Index t, Real& most) {
+              Real s = 0;
+              for (Index d = 0; d < size; ++d) s += q[d] * kept[t * 2 * width + d];
+              score[t] = scale * s;
+              most = score[t] > most ? score[t] : most;
+            },
+            Kokkos::Max<Real>(top));
+        Kokkos::parallel_reduce(
+            Kokkos::TeamThreadRange(team, position + 1), [&](const Index t, Real& s) { s += score[t] = std::exp(score[t] - top); }, sum);
+        team.team_barrier();
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, size), [&](const Index d) {
+          Real total = 0;
+          for (Index t = 0; t <= position; ++t) total += score[t] / sum * kept[t * 2 * width + width + d];
+          out[d] = total;
+        });
       });
 }
 

@@ -59,22 +59,42 @@ void token_gradient_columns(const Exec& exec, Index rows, Index width, ConstIntV
       });
 }
 
-/// The same with a team a token: the first of its kind adds all of them, in order. Reads `rows` tokens a team besides.
-void token_gradient_teams(const Exec& exec, Index rows, Index width, ConstIntVec token, ConstVec dy, Vec table) {
-  const Team policy = kHostExec ? Team(exec, static_cast<int>(rows), 1) : Team(exec, static_cast<int>(rows), 128);
+/// order = the rows by token, those of one token in their order; run[p] = how many rows have the token of order[p], counted from
+/// the first of them. `rows` squared comparisons, of words that all threads read together.
+void sort_tokens(const Exec& exec, Index rows, ConstIntVec token, std::int32_t* order, std::int32_t* run) {
   Kokkos::parallel_for(
-      "varion::embedding::teams", policy, KOKKOS_LAMBDA(const Member& team) {
-        const Index n = team.league_rank();
+      "varion::embedding::sort", Range(exec, 0, rows), KOKKOS_LAMBDA(const Index n) {
         const std::int32_t own = token(n);
-        int earlier = 0;
-        Kokkos::parallel_reduce(
-            Kokkos::TeamThreadRange(team, n), [&](const Index m, int& count) { count += token(m) == own ? 1 : 0; }, earlier);
-        if (earlier > 0) return;
-        Real* const sum = table.data() + Index(own) * width;
-        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), [&](const Index d) {
+        std::int32_t smaller = 0, earlier = 0, equal = 0;
+        for (Index m = 0; m < rows; ++m) {
+          const std::int32_t other = token(m);
+          smaller += other < own ? 1 : 0;
+          equal += other == own ? 1 : 0;
+          earlier += other == own && m < n ? 1 : 0;
+        }
+        order[smaller + earlier] = static_cast<std::int32_t>(n);
+        run[smaller + earlier] = earlier == 0 ? equal : 0;
+      });
+}
+
+/// The same, a team for 128 columns of every token's run.
+void token_gradient_sorted(const Exec& exec, Index rows, Index width, ConstIntVec token, ConstVec dy, Vec table, Vec scratch) {
+  constexpr Index columns = 128;
+  ensure(static_cast<Index>(scratch.extent(0)) >= token_gradient_words(rows), "token_gradient_sorted: scratch");
+  auto* const order = reinterpret_cast<std::int32_t*>(scratch.data());
+  auto* const run = order + rows;
+  sort_tokens(exec, rows, token, order, run);
+  const Index across = (width + columns - 1) / columns;
+  Kokkos::parallel_for(
+      "varion::embedding::runs", Team(exec, static_cast<int>(rows * across), kHostExec ? 1 : static_cast<int>(columns)),
+      KOKKOS_LAMBDA(const Member& team) {
+        const Index p = team.league_rank() / across, first = team.league_rank() % across * columns;
+        const Index count = run[p];
+        if (count == 0) return;
+        Real* const sum = table.data() + Index(token(order[p])) * width + first;
+        Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width - first < columns ? width - first : columns), [&](const Index d) {
           Real total = sum[d];
-          for (Index m = n; m < rows; ++m)
-            if (token(m) == own) total += dy(m * width + d);
+          for (Index q = p; q < p + count; ++q) total += dy(order[q] * width + first + d);
           sum[d] = total;
         });
       });
@@ -93,6 +113,7 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
   r.parameters = {table, positions};
   r.shape = {rows, width};
   r.keep = {tokens};
+  if (!kHostExec) r.scratch_backward = token_gradient_words(rows);
   r.forward = [=](Replay& p, Node y) {
     embedding_forward(p.exec, rows, width, length, p.position, p.ints(tokens), p.parameter(table), p.parameter(positions), p.value(y));
   };
@@ -103,7 +124,7 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
     const GradSlot slot = p.parameter_grad(table);
     if (!slot.add) Kokkos::deep_copy(p.exec, slot.data, Real(0));
     if (kHostExec) token_gradient_columns(p.exec, rows, width, p.ints(tokens), dy, slot.data);
-    else token_gradient_teams(p.exec, rows, width, p.ints(tokens), dy, slot.data);
+    else token_gradient_sorted(p.exec, rows, width, p.ints(tokens), dy, slot.data, p.scratch(y));
   };
   return g.record(std::move(r));
 }

@@ -7,6 +7,7 @@ namespace varion {
 
 /// table[token[n]] += dy[n] for n = 0, 1 ... in that order. token [rows], dy [rows, width].
 void token_gradient_columns(const Exec& exec, Index rows, Index width, ConstIntVec token, ConstVec dy, Vec table);
-void token_gradient_teams(const Exec& exec, Index rows, Index width, ConstIntVec token, ConstVec dy, Vec table);
+void token_gradient_sorted(const Exec& exec, Index rows, Index width, ConstIntVec token, ConstVec dy, Vec table, Vec scratch);
+inline Index token_gradient_words(Index rows) { return 2 * rows; }
 
 }  // namespace varion

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/random.hpp"
+#include "ops/frn.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
@@ -143,15 +144,131 @@ void frn_backward(const Exec& exec, Index n, Index hw, Index c, ConstVec x, Cons
       });
 }
 
-/// Gradients of gamma, beta and tau (+)= sums over images, in order, of partial [N, 3, C].
+// A GPU has more threads than a batch has channels: a team takes an image, or of very wide ones a block of channels. Its
+// slots are (lane of pixels, channel), neighbours in memory too; a channel's lanes are added in order.
+inline constexpr int kFrnSlots = 512;
+
+struct FrnTeams {
+  Index hw, c, width, blocks, lanes;
+  FrnTeams(Index pixels, Index channels)
+      : hw(pixels), c(channels), width(c < kFrnSlots ? c : Index(kFrnSlots)), blocks((c + width - 1) / width), lanes(kFrnSlots / width) {}
+  /// body(slot, lane, channel of the block) for the slots of this thread.
+  template <class Body>
+  KOKKOS_INLINE_FUNCTION void each(const Member& team, Index channels, const Body& body) const {
+    for (int slot = team.team_rank(); slot < lanes * width; slot += team.team_size()) {
+      const Index lane = slot / width, k = slot % width;
+      if (k < channels) body(slot, lane, k);
+    }
+  }
+  /// The sum over lanes of a channel's slots.
+  template <class Words>
+  KOKKOS_INLINE_FUNCTION Real sum(const Words& words, Index k) const {
+    Real s = 0;
+    for (Index lane = 0; lane < lanes; ++lane) s += words(static_cast<size_t>(lane * width + k));
+    return s;
+  }
+};
+
+namespace {
+using FrnWords = Kokkos::View<Real*, Exec::scratch_memory_space, Kokkos::MemoryUnmanaged>;
+Team frn_teams(const Exec& exec, Index teams, int vectors) {
+  return Team(exec, static_cast<int>(teams), kHostExec ? 1 : kFrnSlots)
+      .set_scratch_size(0, Kokkos::PerTeam(vectors * static_cast<int>(FrnWords::shmem_size(kFrnSlots))));
+}
+}  // namespace
+
+void frn_forward_teams(const Exec& exec, Index n, Index hw, Index c, ConstVec x, ConstVec gamma, ConstVec beta, ConstVec tau,
+                       ConstVec residual, Vec r, Vec y) {
+  const FrnTeams split(hw, c);
+  Kokkos::parallel_for(
+      "varion::frn::forward", frn_teams(exec, n * split.blocks, 1), KOKKOS_LAMBDA(const Member& team) {
+        const Index image = team.league_rank() / split.blocks, first = team.league_rank() % split.blocks * split.width;
+        const Index channels = c - first < split.width ? c - first : split.width, at = image * hw * c + first;
+        const FrnWords words(team.team_scratch(0), kFrnSlots);
+        const Real *const in = x.data() + at, *const more = residual.data() == nullptr ? nullptr : residual.data() + at;
+        Real* const out = y.data() + at;
+        split.each(team, channels, [&](const int slot, const Index lane, const Index k) {
+          Real s = 0;
+          for (Index p = lane; p < hw; p += split.lanes) s = std::fma(in[p * c + k], in[p * c + k], s);
+          words(slot) = s;
+        });
+        team.team_barrier();
+        for (int k = team.team_rank(); k < channels; k += team.team_size()) {
+          const Real inverse = 1 / std::sqrt(split.sum(words, k) / static_cast<Real>(hw) + kFrnEpsilon);
+          words(k) = inverse;  // lane 0's place: nobody else reads it before the barrier
+          r(image * c + first + k) = inverse;
+        }
+        team.team_barrier();
+        split.each(team, channels, [&](const int, const Index lane, const Index k) {
+          const Real scale = words(k) * gamma(first + k), shift = beta(first + k), floor = tau(first + k);
+          for (Index p = lane; p < hw; p += split.lanes) {
+            const Real z = std::fma(in[p * c + k], scale, shift), top = z < floor ? floor : z;  // a NaN stays one
+            out[p * c + k] = more == nullptr ? top : top + more[p * c + k];
+          }
+        });
+      });
+}
+
+void frn_backward_teams(const Exec& exec, Index n, Index hw, Index c, ConstVec x, ConstVec gamma, ConstVec beta, ConstVec tau,
+                        ConstVec r, ConstVec dy, GradSlot out, Vec partial) {
+  const FrnTeams split(hw, c);
+  const Vec dx = out.data;
+  const bool add = out.add;
+  Kokkos::parallel_for(
+      "varion::frn::backward", frn_teams(exec, n * split.blocks, 3), KOKKOS_LAMBDA(const Member& team) {
+        const Index image = team.league_rank() / split.blocks, first = team.league_rank() % split.blocks * split.width;
+        const Index channels = c - first < split.width ? c - first : split.width, at = image * hw * c + first;
+        const FrnWords dgamma(team.team_scratch(0), kFrnSlots), dbeta(team.team_scratch(0), kFrnSlots), total(team.team_scratch(0), kFrnSlots);
+        const Real *const in = x.data() + at, *const above = dy.data() + at, *const inverse = r.data() + image * c + first;
+        split.each(team, channels, [&](const int slot, const Index lane, const Index k) {
+          const Real g = inverse[k] * gamma(first + k), shift = beta(first + k), floor = tau(first + k);
+          Real sum_x = 0, sum_open = 0, sum = 0;
+          for (Index p = lane; p < hw; p += split.lanes) {
+            const Real v = in[p * c + k], d = above[p * c + k], open = std::fma(v, g, shift) > floor ? d : Real(0);
+            sum_x = std::fma(open, v, sum_x);
+            sum_open += open;
+            sum += d;
+          }
+          dgamma(slot) = sum_x;
+          dbeta(slot) = sum_open;
+          total(slot) = sum;
+        });
+        team.team_barrier();
+        for (int k = team.team_rank(); k < channels; k += team.team_size()) {
+          const Real sum = split.sum(dgamma, k) * inverse[k], open = split.sum(dbeta, k);
+          Real* const to = partial.data() + image * 3 * c + first + k;
+          to[0] = sum;
+          to[c] = open;
+          to[2 * c] = split.sum(total, k) - open;
+          dgamma(k) = inverse[k] * gamma(first + k) * inverse[k] * sum / static_cast<Real>(hw);
+        }
+        if (dx.data() == nullptr) return;
+        team.team_barrier();
+        split.each(team, channels, [&](const int, const Index lane, const Index k) {
+          const Real g = inverse[k] * gamma(first + k), shift = beta(first + k), floor = tau(first + k), pull = dgamma(k);
+          Real* const to = dx.data() + at + k;
+          for (Index p = lane; p < hw; p += split.lanes) {
+            const Real v = in[p * c + k], open = std::fma(v, g, shift) > floor ? above[p * c + k] : Real(0);
+            const Real d = std::fma(g, open, -(v * pull));
+            to[p * c] = add ? to[p * c] + d : d;
+          }
+        });
+      });
+}
+
+/// Gradients of gamma, beta and tau (+)= sums over images of partial [N, 3, C], in order on a host, by a team's threads on a GPU.
 void frn_sums(const Exec& exec, Index n, Index c, ConstVec partial, GradSlot gamma, GradSlot beta, GradSlot tau) {
   Kokkos::parallel_for(
-      "varion::frn::parameter_grad", Range(exec, 0, 3 * c), KOKKOS_LAMBDA(const Index k) {
-        Real s = 0;
-        for (Index i = 0; i < n; ++i) s += partial(i * 3 * c + k);
-        const GradSlot& slot = k < c ? gamma : k < 2 * c ? beta : tau;
-        Real& out = slot.data(k % c);
-        out = slot.add ? out + s : s;
+      "varion::frn::parameter_grad", Team(exec, static_cast<int>(3 * c), kHostExec ? 1 : 64), KOKKOS_LAMBDA(const Member& team) {
+        const Index k = team.league_rank();
+        Real sum = 0;
+        Kokkos::parallel_reduce(
+            Kokkos::TeamThreadRange(team, n), [&](const Index i, Real& s) { s += partial(i * 3 * c + k); }, sum);
+        Kokkos::single(Kokkos::PerTeam(team), [&] {
+          const GradSlot& slot = k < c ? gamma : k < 2 * c ? beta : tau;
+          Real& out = slot.data(k % c);
+          out = slot.add ? out + sum : sum;
+        });
       });
 }
 
@@ -177,13 +294,13 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual) {
   r.saved = n * c;
   r.scratch_backward = 3 * n * c;
   r.forward = [=](Replay& p, Node y) {
-    frn_forward(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta), p.parameter(tau),
-                adds ? ConstVec(p.value(residual)) : ConstVec(), p.saved(y), p.value(y));
+    (kHostExec ? frn_forward : frn_forward_teams)(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta), p.parameter(tau),
+                                                  adds ? ConstVec(p.value(residual)) : ConstVec(), p.saved(y), p.value(y));
   };
   r.backward = [=](Replay& p, Node y) {
     const GradSlot dx = p.wants_grad(x) ? p.grad(x) : GradSlot{Vec(), false};
-    frn_backward(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta),
-                 p.parameter(tau), p.saved(y), p.grad_of(y), dx, p.scratch(y));
+    (kHostExec ? frn_backward : frn_backward_teams)(p.exec, n, hw, c, p.value(x), p.parameter(gamma), p.parameter(beta),
+                                                    p.parameter(tau), p.saved(y), p.grad_of(y), dx, p.scratch(y));
     if (p.trains(gamma)) frn_sums(p.exec, n, c, p.scratch(y), p.parameter_grad(gamma), p.parameter_grad(beta), p.parameter_grad(tau));
   };
   return g.record(std::move(r));

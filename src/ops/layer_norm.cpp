@@ -2,11 +2,12 @@
 #include <cmath>
 
 #include "core/random.hpp"
+#include "ops/column_sum.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
 
-inline constexpr Index kLayerNormRows = 64;  // rows whose part of the parameters' gradient is summed first
+inline constexpr Index kLayerNormRows = kHostExec ? 64 : 16;  // rows whose part of the parameters' gradient is summed first
 
 /// The sum over a row of f(d), in lanes on a host.
 template <class Body>
@@ -63,26 +64,27 @@ void layer_norm_forward(const Exec& exec, Index rows, Index width, Real epsilon,
       });
 }
 
-/// With z = (x - mean) r and e = dy gamma: dx (+)= r (e - mean(e) - z mean(e z)); part[chunk] = the chunk's sums of dy z and of dy
-/// [2, D]. 16 bytes per element.
+/// With z = (x - mean) r and e = dy gamma: dx (+)= r (e - mean(e) - z mean(e z)); part[0][chunk] = the chunk's sums of dy z,
+/// part[1][chunk] of dy. 16 bytes per element.
 void layer_norm_backward(const Exec& exec, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r,
                          ConstVec dy, bool shifts, bool wants, GradSlot out, Vec part) {
   const Vec dx = out.data;
   const bool add = out.add;
   const Real share = 1 / static_cast<Real>(width);
+  const Index chunks = (rows + kLayerNormRows - 1) / kLayerNormRows;
   Kokkos::parallel_for(
-      "varion::layer_norm::backward", row_teams(exec, (rows + kLayerNormRows - 1) / kLayerNormRows), KOKKOS_LAMBDA(const Member& team) {
+      "varion::layer_norm::backward", row_teams(exec, chunks), KOKKOS_LAMBDA(const Member& team) {
         const Index chunk = team.league_rank();
-        Real* const sum = part.data() + chunk * 2 * width;
+        Real *const sum = part.data() + chunk * width, *const sum_dy = sum + chunks * width;
         const Real* const scale = gamma.data();
-        row_for(team, 2 * width, [&](const Index d) { sum[d] = 0; });
+        row_for(team, width, [&](const Index d) { sum[d] = sum_dy[d] = 0; });
         const Index end = (chunk + 1) * kLayerNormRows < rows ? (chunk + 1) * kLayerNormRows : rows;
         for (Index n = chunk * kLayerNormRows; n < end; ++n) {
           const Real *const in = x.data() + n * width, *const above = dy.data() + n * width;
           const Real m = mean(n), root = r(n);
           team.team_barrier();
           row_for(team, width, [&](const Index d) { sum[d] = std::fma(above[d], (in[d] - m) * root, sum[d]); });
-          if (shifts) row_for(team, width, [&](const Index d) { sum[width + d] += above[d]; });
+          if (shifts) row_for(team, width, [&](const Index d) { sum_dy[d] += above[d]; });
           if (!wants) continue;
           Real* const to = dx.data() + n * width;
           const Real e = share * row_sum(team, width, [&](const Index d) { return above[d] * scale[d]; });
@@ -91,18 +93,6 @@ void layer_norm_backward(const Exec& exec, Index rows, Index width, ConstVec x, 
           if (add) row_for(team, width, [&](const Index d) { to[d] += slope(d); });
           else row_for(team, width, [&](const Index d) { to[d] = slope(d); });
         }
-      });
-}
-
-/// sum[d] (+)= the chunks' sums, in order.
-void sum_chunks(const Exec& exec, Index chunks, Index width, Index pitch, ConstVec part, GradSlot out) {
-  const Vec sum = out.data;
-  const bool add = out.add;
-  Kokkos::parallel_for(
-      "varion::layer_norm::chunks", Range(exec, 0, width), KOKKOS_LAMBDA(const Index d) {
-        Real total = add ? sum(d) : Real(0);
-        for (Index k = 0; k < chunks; ++k) total += part(k * pitch + d);
-        sum(d) = total;
       });
 }
 
@@ -120,7 +110,7 @@ Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsil
   r.shape = shape;
   r.keep = {x};
   r.saved = 2 * rows;
-  r.scratch_backward = chunks * 2 * width;
+  r.scratch_backward = chunks * 2 * width + column_sum_words(chunks, width);
   r.forward = [=](Replay& p, Node y) {
     const Vec kept = p.saved(y);
     layer_norm_forward(p.exec, rows, width, epsilon, p.value(x), p.parameter(gamma), bias ? p.parameter(beta) : ConstVec(),
@@ -131,8 +121,9 @@ Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsil
     const bool wants = p.wants_grad(x);
     layer_norm_backward(p.exec, rows, width, p.value(x), p.parameter(gamma), slice(kept, 0, rows), slice(kept, rows, rows),
                         p.grad_of(y), bias, wants, wants ? p.grad(x) : GradSlot{}, part);
-    if (p.trains(gamma)) sum_chunks(p.exec, chunks, width, 2 * width, part, p.parameter_grad(gamma));
-    if (bias && p.trains(beta)) sum_chunks(p.exec, chunks, width, 2 * width, slice(part, width, chunks * 2 * width - width), p.parameter_grad(beta));
+    const Vec rest = slice(part, 2 * chunks * width, column_sum_words(chunks, width));
+    if (p.trains(gamma)) column_sum(p.exec, chunks, width, slice(part, 0, chunks * width), p.parameter_grad(gamma), rest);
+    if (bias && p.trains(beta)) column_sum(p.exec, chunks, width, slice(part, chunks * width, chunks * width), p.parameter_grad(beta), rest);
   };
   return g.record(std::move(r));
 }

@@ -109,7 +109,7 @@ TEST_CASE("a position sees nothing behind it") {
   CHECK(a != b);
 }
 
-TEST_CASE("the gradient of a token table is added in the tokens' order, by columns and by teams") {
+TEST_CASE("the gradient of a token table is added in the tokens' order, by columns and by sorted runs") {
   for (const auto& [rows, width, words] : {std::array<Index, 3>{1, 1, 1}, {50, 67, 7}, {129, 130, 1000}}) {
     const IntVec token("varion::test::token", static_cast<size_t>(rows));
     const auto mirror = Kokkos::create_mirror_view(token);
@@ -123,10 +123,10 @@ TEST_CASE("the gradient of a token table is added in the tokens' order, by colum
     for (Index n = 0; n < rows; ++n)
       for (Index d = 0; d < width; ++d)
         expected[static_cast<size_t>(mirror(static_cast<size_t>(n)) * width + d)] += from(static_cast<size_t>(n * width + d));
-    for (const bool teams : {false, true}) {
+    for (const bool sorted : {false, true}) {
       const Vec table("varion::test::table", start.extent(0));
       Kokkos::deep_copy(table, start);
-      if (teams) token_gradient_teams(Exec(), rows, width, token, dy, table);
+      if (sorted) token_gradient_sorted(Exec(), rows, width, token, dy, table, poisoned(token_gradient_words(rows)));
       else token_gradient_columns(Exec(), rows, width, token, dy, table);
       const auto got = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), table);
       CHECK(std::equal(expected.begin(), expected.end(), got.data()));
