@@ -11,9 +11,9 @@ namespace varion {
 
 /// a = b. 8 bytes per element.
 void copy_kernel(const Exec& exec, Index n, ConstVec from, Vec to) {
-  for_blocks("varion::bench::copy", exec, 0, n, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-    const Real* const x = from.data() + base;
-    Real* const y = to.data() + base;
+  for_streams("varion::bench::copy", exec, 0, n, reads(from), updates(), writes(to), KOKKOS_LAMBDA(const Streams<1, 0, 1>& s, int lo, int hi) {
+    const Real* const x = s.read[0];
+    Real* const y = s.write[0];
     VARION_IVDEP
     for (int i = lo; i < hi; ++i) y[i] = x[i];
   });
@@ -22,9 +22,9 @@ void copy_kernel(const Exec& exec, Index n, ConstVec from, Vec to) {
 /// a = s a + b. 12 bytes per element: two reads, one write, none of them extra, unlike a copy's on a host, which
 /// reads what it overwrites. The bandwidth that optimizers are held to.
 void update_kernel(const Exec& exec, Index n, ConstVec b, Vec a) {
-  for_blocks("varion::bench::update", exec, 0, n, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-    const Real* const x = b.data() + base;
-    Real* const y = a.data() + base;
+  for_streams("varion::bench::update", exec, 0, n, reads(b), updates(a), writes(), KOKKOS_LAMBDA(const Streams<1, 1, 0>& s, int lo, int hi) {
+    const Real* const x = s.read[0];
+    Real* const y = s.update[0];
     VARION_IVDEP
     for (int i = lo; i < hi; ++i) y[i] = std::fma(Real(0.5), y[i], x[i]);
   });
@@ -33,16 +33,17 @@ void update_kernel(const Exec& exec, Index n, ConstVec b, Vec a) {
 /// Three vectors updated from a fourth, as AdamW does: 28 bytes per element. More streams keep more of a host's
 /// prefetchers busy than two do.
 void update3_kernel(const Exec& exec, Index n, ConstVec from, Vec a, Vec b, Vec c) {
-  for_blocks("varion::bench::update3", exec, 0, n, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-    const Real* const x = from.data() + base;
-    Real *const p = a.data() + base, *const q = b.data() + base, *const r = c.data() + base;
-    VARION_IVDEP
-    for (int i = lo; i < hi; ++i) {
-      p[i] = std::fma(Real(0.5), p[i], x[i]);
-      q[i] = std::fma(Real(0.5), q[i], x[i]);
-      r[i] = std::fma(Real(0.5), r[i], x[i]);
-    }
-  });
+  for_streams("varion::bench::update3", exec, 0, n, reads(from), updates(a, b, c), writes(),
+              KOKKOS_LAMBDA(const Streams<1, 3, 0>& s, int lo, int hi) {
+                const Real* const x = s.read[0];
+                Real *const p = s.update[0], *const q = s.update[1], *const r = s.update[2];
+                VARION_IVDEP
+                for (int i = lo; i < hi; ++i) {
+                  p[i] = std::fma(Real(0.5), p[i], x[i]);
+                  q[i] = std::fma(Real(0.5), q[i], x[i]);
+                  r[i] = std::fma(Real(0.5), r[i], x[i]);
+                }
+              });
 }
 
 inline constexpr int kChains = kHostExec ? 192 : 8;  // enough independent sums to hide the latency

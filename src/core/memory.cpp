@@ -1,5 +1,7 @@
 #include "core/memory.hpp"
 
+#include "core/blocks.hpp"
+
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -15,6 +17,15 @@ void wish_huge_pages(void* data, size_t bytes) {
 #else
   static_cast<void>(data), static_cast<void>(bytes);
 #endif
+}
+
+void fill(const Exec& exec, const Vec& v, Real value) {
+  for_streams("varion::memory::fill", exec, 0, static_cast<Index>(v.extent(0)), reads(), updates(), writes(v),
+              KOKKOS_LAMBDA(const Streams<0, 0, 1>& s, int lo, int hi) {
+                Real* const to = s.write[0];
+                VARION_IVDEP
+                for (int i = lo; i < hi; ++i) to[i] = value;
+              });
 }
 
 Vec long_vector(const std::string& label, Index words) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/blocks.hpp"
 #include "core/error.hpp"
 #include "core/inject.hpp"
 #include "core/memory.hpp"
@@ -204,11 +205,21 @@ void Replay::forward() {
 
 /// dx (+)= dy. 8 or 12 bytes per element.
 void pass_gradient(const Exec& exec, ConstVec dy, GradSlot out) {
-  const Vec dx = out.data;
-  const bool accumulate = out.add;
-  Kokkos::parallel_for(
-      "varion::graph::pass", Range(exec, 0, static_cast<Index>(dy.extent(0))),
-      KOKKOS_LAMBDA(const Index i) { dx(i) = accumulate ? dx(i) + dy(i) : dy(i); });
+  const Index n = static_cast<Index>(dy.extent(0));
+  if (out.add)
+    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(out.data), writes(), KOKKOS_LAMBDA(const Streams<1, 1, 0>& s, int lo, int hi) {
+      const Real* const from = s.read[0];
+      Real* const to = s.update[0];
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) to[i] += from[i];
+    });
+  else
+    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(), writes(out.data), KOKKOS_LAMBDA(const Streams<1, 0, 1>& s, int lo, int hi) {
+      const Real* const from = s.read[0];
+      Real* const to = s.write[0];
+      VARION_IVDEP
+      for (int i = lo; i < hi; ++i) to[i] = from[i];
+    });
 }
 
 void Replay::pass_gradients(Node sum) {

@@ -1,6 +1,7 @@
 // Tables of tokens and positions. The gradient of a table is a sum over the tokens that took a row, added in their order.
 #include <cmath>
 
+#include "core/memory.hpp"
 #include "core/random.hpp"
 #include "ops/embedding.hpp"
 #include "ops/ops.hpp"
@@ -59,21 +60,26 @@ void token_gradient_columns(const Exec& exec, Index rows, Index width, ConstIntV
       });
 }
 
-/// order = the rows by token, those of one token in their order; run[p] = how many rows have the token of order[p], counted from
-/// the first of them. `rows` squared comparisons, of words that all threads read together.
+/// order = the rows by token, those of one token in their order; run[p] = how many rows have the token of order[p] where it is the
+/// first of them, else 0. `rows` squared comparisons, three times; a warp a row on a GPU.
 void sort_tokens(const Exec& exec, Index rows, ConstIntVec token, std::int32_t* order, std::int32_t* run) {
+  constexpr int team_rows = kHostExec ? 1 : 4;
   Kokkos::parallel_for(
-      "varion::embedding::sort", Range(exec, 0, rows), KOKKOS_LAMBDA(const Index n) {
+      "varion::embedding::sort", Team(exec, static_cast<int>((rows + team_rows - 1) / team_rows), team_rows, kHostExec ? 1 : 32),
+      KOKKOS_LAMBDA(const Member& team) {
+        const Index n = team.league_rank() * team_rows + team.team_rank();
+        if (n >= rows) return;
         const std::int32_t own = token(n);
         std::int32_t smaller = 0, earlier = 0, equal = 0;
-        for (Index m = 0; m < rows; ++m) {
-          const std::int32_t other = token(m);
-          smaller += other < own ? 1 : 0;
-          equal += other == own ? 1 : 0;
-          earlier += other == own && m < n ? 1 : 0;
-        }
-        order[smaller + earlier] = static_cast<std::int32_t>(n);
-        run[smaller + earlier] = earlier == 0 ? equal : 0;
+        const auto every = Kokkos::ThreadVectorRange(team, rows);
+        Kokkos::parallel_reduce(every, [&](const Index m, std::int32_t& count) { count += token(m) < own ? 1 : 0; }, smaller);
+        Kokkos::parallel_reduce(every, [&](const Index m, std::int32_t& count) { count += token(m) == own ? 1 : 0; }, equal);
+        Kokkos::parallel_reduce(
+            Kokkos::ThreadVectorRange(team, n), [&](const Index m, std::int32_t& count) { count += token(m) == own ? 1 : 0; }, earlier);
+        Kokkos::single(Kokkos::PerThread(team), [&] {
+          order[smaller + earlier] = static_cast<std::int32_t>(n);
+          run[smaller + earlier] = earlier == 0 ? equal : 0;
+        });
       });
 }
 
@@ -122,7 +128,7 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
     if (p.trains(positions)) position_gradient(p.exec, rows, width, length, dy, p.parameter_grad(positions));
     if (!p.trains(table)) return;
     const GradSlot slot = p.parameter_grad(table);
-    if (!slot.add) Kokkos::deep_copy(p.exec, slot.data, Real(0));
+    if (!slot.add) fill(p.exec, slot.data, 0);
     if (kHostExec) token_gradient_columns(p.exec, rows, width, p.ints(tokens), dy, slot.data);
     else token_gradient_sorted(p.exec, rows, width, p.ints(tokens), dy, slot.data, p.scratch(y));
   };

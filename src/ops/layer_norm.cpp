@@ -3,11 +3,13 @@
 
 #include "core/random.hpp"
 #include "ops/column_sum.hpp"
+#include "ops/layer_norm.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
 
 inline constexpr Index kLayerNormRows = kHostExec ? 64 : 16;  // rows whose part of the parameters' gradient is summed first
+inline constexpr int kTeamRows = kHostExec ? 1 : 4;               // of a team; on a GPU a warp has one
 
 /// The sum over a row of f(d), in lanes on a host.
 template <class Body>
@@ -22,7 +24,7 @@ KOKKOS_INLINE_FUNCTION Real row_sum(const Member& team, Index width, const Body&
     for (int k = 0; d < width; ++d, ++k) part[k] += f(d);
     for (int k = 0; k < lanes; ++k) total += part[k];
   } else {
-    Kokkos::parallel_reduce(Kokkos::TeamThreadRange(team, width), [&](const Index d, Real& s) { s += f(d); }, total);
+    Kokkos::parallel_reduce(Kokkos::ThreadVectorRange(team, width), [&](const Index d, Real& s) { s += f(d); }, total);
   }
   return total;
 }
@@ -34,12 +36,12 @@ KOKKOS_INLINE_FUNCTION void row_for(const Member& team, Index width, const Body&
     VARION_IVDEP
     for (Index d = 0; d < width; ++d) f(d);
   } else {
-    Kokkos::parallel_for(Kokkos::TeamThreadRange(team, width), f);
+    Kokkos::parallel_for(Kokkos::ThreadVectorRange(team, width), f);
   }
 }
 
-inline Team row_teams(const Exec& exec, Index items) {
-  return kHostExec ? Team(exec, static_cast<int>(items), 1) : Team(exec, static_cast<int>(items), 128);
+inline Team row_teams(const Exec& exec, Index rows) {
+  return Team(exec, static_cast<int>((rows + kTeamRows - 1) / kTeamRows), kTeamRows, kHostExec ? 1 : 32);
 }
 
 /// y = gamma (x - mean) r + beta, r = 1/sqrt(var + epsilon); mean and r [N] are kept. 8 bytes per element.
@@ -48,7 +50,8 @@ void layer_norm_forward(const Exec& exec, Index rows, Index width, Real epsilon,
   const bool shifts = beta.extent(0) > 0;
   Kokkos::parallel_for(
       "varion::layer_norm::forward", row_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
-        const Index n = team.league_rank();
+        const Index n = team.league_rank() * kTeamRows + team.team_rank();
+        if (n >= rows) return;
         const Real* const in = x.data() + n * width;
         Real* const out = y.data() + n * width;
         const Real *const scale = gamma.data(), *const shift = beta.data();
@@ -57,49 +60,78 @@ void layer_norm_forward(const Exec& exec, Index rows, Index width, Real epsilon,
         const Real root = 1 / std::sqrt(v + epsilon);
         if (shifts) row_for(team, width, [&](const Index d) { out[d] = std::fma(scale[d] * root, in[d] - m, shift[d]); });
         else row_for(team, width, [&](const Index d) { out[d] = scale[d] * root * (in[d] - m); });
-        Kokkos::single(Kokkos::PerTeam(team), [&] {
+        Kokkos::single(Kokkos::PerThread(team), [&] {
           mean(n) = m;
           r(n) = root;
         });
       });
 }
 
-/// With z = (x - mean) r and e = dy gamma: dx (+)= r (e - mean(e) - z mean(e z)); part[0][chunk] = the chunk's sums of dy z,
-/// part[1][chunk] of dy. 16 bytes per element.
+/// A row's dx (+)= r (e - mean(e) - z mean(e z)), z = (x - mean) r, e = dy gamma.
+KOKKOS_INLINE_FUNCTION void row_gradient(const Member& team, Index width, const Real* in, const Real* scale, const Real* above, Real m,
+                                         Real root, bool add, Real* to) {
+  const Real share = 1 / static_cast<Real>(width);
+  const Real e = share * row_sum(team, width, [&](const Index d) { return above[d] * scale[d]; });
+  const Real ez = share * row_sum(team, width, [&](const Index d) { return above[d] * scale[d] * (in[d] - m) * root; });
+  const auto slope = [&](const Index d) { return root * (std::fma(above[d], scale[d], -e) - (in[d] - m) * root * ez); };
+  if (add) row_for(team, width, [&](const Index d) { to[d] += slope(d); });
+  else row_for(team, width, [&](const Index d) { to[d] = slope(d); });
+}
+
 void layer_norm_backward(const Exec& exec, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r,
                          ConstVec dy, bool shifts, bool wants, GradSlot out, Vec part) {
   const Vec dx = out.data;
   const bool add = out.add;
-  const Real share = 1 / static_cast<Real>(width);
-  const Index chunks = (rows + kLayerNormRows - 1) / kLayerNormRows;
+  const Index chunks = layer_norm_chunks(rows);
   Kokkos::parallel_for(
-      "varion::layer_norm::backward", row_teams(exec, chunks), KOKKOS_LAMBDA(const Member& team) {
+      "varion::layer_norm::backward", Team(exec, static_cast<int>(chunks), 1), KOKKOS_LAMBDA(const Member& team) {
         const Index chunk = team.league_rank();
         Real *const sum = part.data() + chunk * width, *const sum_dy = sum + chunks * width;
-        const Real* const scale = gamma.data();
-        row_for(team, width, [&](const Index d) { sum[d] = sum_dy[d] = 0; });
+        for (Index d = 0; d < width; ++d) sum[d] = sum_dy[d] = 0;
         const Index end = (chunk + 1) * kLayerNormRows < rows ? (chunk + 1) * kLayerNormRows : rows;
         for (Index n = chunk * kLayerNormRows; n < end; ++n) {
           const Real *const in = x.data() + n * width, *const above = dy.data() + n * width;
           const Real m = mean(n), root = r(n);
-          team.team_barrier();
           row_for(team, width, [&](const Index d) { sum[d] = std::fma(above[d], (in[d] - m) * root, sum[d]); });
           if (shifts) row_for(team, width, [&](const Index d) { sum_dy[d] += above[d]; });
-          if (!wants) continue;
-          Real* const to = dx.data() + n * width;
-          const Real e = share * row_sum(team, width, [&](const Index d) { return above[d] * scale[d]; });
-          const Real ez = share * row_sum(team, width, [&](const Index d) { return above[d] * scale[d] * (in[d] - m) * root; });
-          const auto slope = [&](const Index d) { return root * (std::fma(above[d], scale[d], -e) - (in[d] - m) * root * ez); };
-          if (add) row_for(team, width, [&](const Index d) { to[d] += slope(d); });
-          else row_for(team, width, [&](const Index d) { to[d] = slope(d); });
+          if (wants) row_gradient(team, width, in, gamma.data(), above, m, root, add, dx.data() + n * width);
         }
       });
 }
 
+void layer_norm_backward_rows(const Exec& exec, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r,
+                              ConstVec dy, bool shifts, bool wants, GradSlot out, Vec part) {
+  const Vec dx = out.data;
+  const bool add = out.add;
+  if (wants)
+    Kokkos::parallel_for(
+        "varion::layer_norm::backward", row_teams(exec, rows), KOKKOS_LAMBDA(const Member& team) {
+          const Index n = team.league_rank() * kTeamRows + team.team_rank();
+          if (n >= rows) return;
+          row_gradient(team, width, x.data() + n * width, gamma.data(), dy.data() + n * width, mean(n), r(n), add, dx.data() + n * width);
+        });
+  const Index chunks = layer_norm_chunks(rows);
+  Kokkos::parallel_for(
+      "varion::layer_norm::parameters", Range(exec, 0, chunks * width), KOKKOS_LAMBDA(const Index item) {
+        const Index chunk = item / width, d = item % width;
+        const Index end = (chunk + 1) * kLayerNormRows < rows ? (chunk + 1) * kLayerNormRows : rows;
+        Real sum = 0, sum_dy = 0;
+        for (Index n = chunk * kLayerNormRows; n < end; ++n) {
+          const Real above = dy(n * width + d);
+          sum = std::fma(above, (x(n * width + d) - mean(n)) * r(n), sum);
+          sum_dy += above;
+        }
+        part(item) = sum;
+        if (shifts) part(chunks * width + item) = sum_dy;
+      });
+}
+
+Index layer_norm_chunks(Index rows) { return (rows + kLayerNormRows - 1) / kLayerNormRows; }
+
 Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsilon) {
   const Shape shape = g.shape(x);
   ensure(shape.rank == 2, "layer_norm '", name, "' wants [N, D], not ", shape.text());
-  const Index rows = shape[0], width = shape[1], chunks = (rows + kLayerNormRows - 1) / kLayerNormRows;
+  const Index rows = shape[0], width = shape[1], chunks = layer_norm_chunks(rows);
   const int gamma = g.parameter(name + ".weight", {width}, {Init::Kind::constant, 1});
   const int beta = bias ? g.parameter(name + ".bias", {width}, {Init::Kind::constant, 0}) : -1;
   Record r;
@@ -119,7 +151,8 @@ Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsil
   r.backward = [=](Replay& p, Node y) {
     const Vec kept = p.saved(y), part = p.scratch(y);
     const bool wants = p.wants_grad(x);
-    layer_norm_backward(p.exec, rows, width, p.value(x), p.parameter(gamma), slice(kept, 0, rows), slice(kept, rows, rows),
+    (kHostExec ? layer_norm_backward : layer_norm_backward_rows)(
+        p.exec, rows, width, p.value(x), p.parameter(gamma), slice(kept, 0, rows), slice(kept, rows, rows),
                         p.grad_of(y), bias, wants, wants ? p.grad(x) : GradSlot{}, part);
     const Vec rest = slice(part, 2 * chunks * width, column_sum_words(chunks, width));
     if (p.trains(gamma)) column_sum(p.exec, chunks, width, slice(part, 0, chunks * width), p.parameter_grad(gamma), rest);

@@ -1,13 +1,18 @@
 // add, flatten, dropout: ops that move or mask values.
+#include "core/blocks.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
 
 /// y = a + b. 12 bytes per element.
 void add_forward(const Exec& exec, ConstVec a, ConstVec b, Vec y) {
-  Kokkos::parallel_for(
-      "varion::add::forward", Range(exec, 0, static_cast<Index>(y.extent(0))),
-      KOKKOS_LAMBDA(const Index i) { y(i) = a(i) + b(i); });
+  for_streams("varion::add::forward", exec, 0, static_cast<Index>(y.extent(0)), reads(a, b), updates(), writes(y),
+              KOKKOS_LAMBDA(const Streams<2, 0, 1>& s, int lo, int hi) {
+                const Real *const one = s.read[0], *const other = s.read[1];
+                Real* const sum = s.write[0];
+                VARION_IVDEP
+                for (int i = lo; i < hi; ++i) sum[i] = one[i] + other[i];
+              });
 }
 
 Node add(Graph& g, Node a, Node b) {

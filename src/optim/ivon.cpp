@@ -111,17 +111,17 @@ KOKKOS_INLINE_FUNCTION void finish_method(const NewtonStep& c, const Real* g, co
 KOKKOS_INLINE_FUNCTION void finish_words(const NewtonStep& c, const RandomKey& key, Index base, const Real* g, const Real* eps, Real* m,
                                          Real* h, Real* b, Real* w, int lo, int hi, int& bad, int& refused) {
   if constexpr (!kHostExec) {
-    NoiseWords grad, mean, hess, momentum, weights;
-    load_words(g, lo, hi, grad);
-    load_words(m, lo, hi, mean);
-    load_words(h, lo, hi, hess);
-    load_words(b, lo, hi, momentum);
+    FourReals grad, mean, hess, momentum, weights;
+    load_words(g, lo, hi, 0, grad);
+    load_words(m, lo, hi, 0, mean);
+    load_words(h, lo, hi, 1, hess);  // outside the range stands a weight at which nothing is wrong
+    load_words(b, lo, hi, 0, momentum);
     Real moved[kNoiseBlock];
     if (!c.gradsq) {
       normal_block(key, base, moved);
       for (int i = 0; i < kNoiseBlock; ++i) moved[i] *= std::sqrt(variance(hess.word[i], c.decay, c.ess));
     }
-    finish_method(c, grad.word, moved, eps, mean.word, hess.word, momentum.word, weights.word, lo, hi, bad, refused);
+    finish_method(c, grad.word, moved, eps, mean.word, hess.word, momentum.word, weights.word, 0, 4, bad, refused);
     store_words(mean, lo, hi, m);
     store_words(hess, lo, hi, h);
     store_words(momentum, lo, hi, b);
@@ -238,7 +238,7 @@ class Newton final : public Optimizer {
     const ConstVec mean = mean_, hess = hess_, given = noise.given;
     const RandomKey key = noise.key;
     const Real decay = static_cast<Real>(o_.weight_decay[at(g.group)]), ess = static_cast<Real>(o_.ess);
-    for_noise_blocks("varion::newton::perturb", exec, g.begin, g.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+    for_blocks("varion::newton::perturb", exec, g.begin, g.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
       Real eps[kNoiseBlock];
       noise_block(key, given, base, lo, hi, eps);
       const Real *const m = mean.data() + base, *const h = hess.data() + base;
@@ -257,7 +257,7 @@ class Newton final : public Optimizer {
     const RandomKey key = noise.key;
     const NewtonStep c = step_constants(1, 0, range.group);
     const Real share = 1 / static_cast<Real>(sample + 1);
-    for_noise_blocks("varion::newton::collect", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+    for_blocks("varion::newton::collect", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
       Real moved[kNoiseBlock];
       displacement_block(c, key, given, base, lo, hi, mean, hess, weights, moved);
       const Real* const g = gradient.data() + base;
@@ -303,7 +303,7 @@ class Newton final : public Optimizer {
     const RandomKey key = next.key;
     const NewtonStep c = step_constants(step, lr, range.group);
     const DeviceReport report = report_;
-    for_noise_blocks("varion::newton::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+    for_blocks("varion::newton::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
       Real eps[kNoiseBlock];
       if (perturbs) noise_block(key, given, base, lo, hi, eps);
       const Real *const g = grad.data() + base, *const v = curvature.data() + base;
@@ -326,7 +326,7 @@ class Newton final : public Optimizer {
     const Vec mean = mean_, hess = hess_, momentum = momentum_;
     const RandomKey key = noise.key, next_key = next.key;
     const DeviceReport report = report_;
-    for_noise_blocks("varion::newton::finish", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
+    for_blocks("varion::newton::finish", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
       Real eps[kNoiseBlock];
       normal_block(next_key, base, eps);
       const Real* const g = gradient.data() + base;

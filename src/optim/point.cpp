@@ -38,8 +38,6 @@ class AdamW final : public PointEstimate {
   }
   /// Reads gradient and three states, writes three: 28 bytes per parameter.
   void update_range(const Exec& exec, std::uint64_t step, double lr, const GroupRange& range) const {
-    const Vec mean = mean_, first = first_, second = second_;
-    const ConstVec gradient = gradient_;
     const Real b1 = static_cast<Real>(beta1_), k1 = static_cast<Real>(1 - beta1_);
     const Real b2 = static_cast<Real>(beta2_), k2 = static_cast<Real>(1 - beta2_);
     const double t = static_cast<double>(step);
@@ -48,9 +46,10 @@ class AdamW final : public PointEstimate {
     const Real shrink = static_cast<Real>(1 - lr * decay_[static_cast<size_t>(range.group)]);
     const Real eps = static_cast<Real>(eps_);
     const DeviceReport report = report_;
-    for_blocks("varion::adamw::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-      const Real* const g = gradient.data() + base;
-      Real *const w = mean.data() + base, *const m = first.data() + base, *const v = second.data() + base;
+    for_streams("varion::adamw::update", exec, range.begin, range.end, reads(gradient_), updates(mean_, first_, second_), writes(),
+                KOKKOS_LAMBDA(const Streams<1, 3, 0>& s, int lo, int hi) {
+      const Real* const g = s.read[0];
+      Real *const w = s.update[0], *const m = s.update[1], *const v = s.update[2];
       int bad = 0;
       VARION_IVDEP
       for (int i = lo; i < hi; ++i) {
@@ -90,14 +89,13 @@ class Sgd final : public PointEstimate {
     for (const GroupRange& g : layout_.groups()) update_range(exec, step, lr, g);
   }
   void update_range(const Exec& exec, std::uint64_t step, double lr, const GroupRange& range) const {
-    const Vec mean = mean_, momentum = momentum_;
-    const ConstVec gradient = gradient_;
     const Real mu = static_cast<Real>(momentum_factor_), rate = static_cast<Real>(lr);
     const Real decay = static_cast<Real>(decay_[static_cast<size_t>(range.group)]);
     const DeviceReport report = report_;
-    for_blocks("varion::sgd::update", exec, range.begin, range.end, KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-      const Real* const g = gradient.data() + base;
-      Real *const w = mean.data() + base, *const b = momentum.data() + base;
+    for_streams("varion::sgd::update", exec, range.begin, range.end, reads(gradient_), updates(mean_, momentum_), writes(),
+                KOKKOS_LAMBDA(const Streams<1, 2, 0>& s, int lo, int hi) {
+      const Real* const g = s.read[0];
+      Real *const w = s.update[0], *const b = s.update[1];
       int bad = 0;
       VARION_IVDEP
       for (int i = lo; i < hi; ++i) {

@@ -136,15 +136,15 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
 
 /// g *= limit / |g| where |g| is larger. 8 bytes per element.
 void clip_to_norm(const Exec& exec, Kokkos::View<const double, Memory> squares, double limit, Vec gradient) {
-  for_blocks("varion::train::clip", exec, 0, static_cast<Index>(gradient.extent(0)),
-             KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-               const double norm = std::sqrt(squares());
-               if (!(norm > limit)) return;
-               const Real factor = static_cast<Real>(limit / norm);
-               Real* const g = gradient.data() + base;
-               VARION_IVDEP
-               for (int i = lo; i < hi; ++i) g[i] *= factor;
-             });
+  for_streams("varion::train::clip", exec, 0, static_cast<Index>(gradient.extent(0)), reads(), updates(gradient), writes(),
+              KOKKOS_LAMBDA(const Streams<0, 1, 0>& s, int lo, int hi) {
+                const double norm = std::sqrt(squares());
+                if (!(norm > limit)) return;
+                const Real factor = static_cast<Real>(limit / norm);
+                Real* const g = s.update[0];
+                VARION_IVDEP
+                for (int i = lo; i < hi; ++i) g[i] *= factor;
+              });
 }
 
 /// sum[slot] (+)= share times the one number in `value`; `bad` becomes the first step in which it was not finite.

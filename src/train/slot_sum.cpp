@@ -7,13 +7,13 @@ namespace varion {
 
 /// to += from. 12 bytes per element.
 void add_vector(const Exec& exec, ConstVec from, Vec to) {
-  for_blocks("varion::slots::add", exec, 0, static_cast<Index>(to.extent(0)),
-             KOKKOS_LAMBDA(const Index base, int lo, int hi) {
-               const Real* const a = from.data() + base;
-               Real* const b = to.data() + base;
-               VARION_IVDEP
-               for (int i = lo; i < hi; ++i) b[i] += a[i];
-             });
+  for_streams("varion::slots::add", exec, 0, static_cast<Index>(to.extent(0)), reads(from), updates(to), writes(),
+              KOKKOS_LAMBDA(const Streams<1, 1, 0>& s, int lo, int hi) {
+                const Real* const a = s.read[0];
+                Real* const b = s.update[0];
+                VARION_IVDEP
+                for (int i = lo; i < hi; ++i) b[i] += a[i];
+              });
 }
 
 void SlotSum::add(const Exec& exec, ConstVec v) {

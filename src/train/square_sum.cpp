@@ -5,14 +5,15 @@
 
 namespace varion {
 
-/// sum = the parts, one after another.
+/// sum = the parts, one after another on a host, by a team's threads on a GPU.
 void add_parts(const Exec& exec, Kokkos::View<const double*, Memory> parts, Kokkos::View<double, Memory> sum) {
   const Index n = static_cast<Index>(parts.extent(0));
   Kokkos::parallel_for(
-      "varion::train::norm", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) {
+      "varion::train::norm", Team(exec, 1, kHostExec ? 1 : 256), KOKKOS_LAMBDA(const Member& team) {
         double total = 0;
-        for (Index i = 0; i < n; ++i) total += parts(i);
-        sum() = total;
+        Kokkos::parallel_reduce(
+            Kokkos::TeamThreadRange(team, n), [&](const Index i, double& t) { t += parts(i); }, total);
+        Kokkos::single(Kokkos::PerTeam(team), [&] { sum() = total; });
       });
 }
 
