@@ -92,8 +92,8 @@ struct Plan {
     check(cudnnSetConvolution2dDescriptor(conv, narrow(met.pad_top), narrow(met.pad_left), narrow(s.stride), narrow(s.stride), 1,
                                           1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
           "a convolution's shape");
-    // The default mode allows TF32.
-    check(cudnnSetConvolutionMathType(conv, precision() == Precision::tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH),
+    // The default mode allows TF32, which serves bf16 too: no second copy of the images.
+    check(cudnnSetConvolutionMathType(conv, precision() == Precision::fp32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH),
           "a math type");
     choose();
   }
