@@ -2,6 +2,8 @@
 // C^T = op(B)^T op(A)^T is what it is asked for. In bf16 it is given rounded copies of A and B.
 #include "backends/cuda/cublas.hpp"
 
+#include "backends/cuda/attention.hpp"
+
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
@@ -182,6 +184,23 @@ class Cublas final : public PortableConvolution {
                                     a.data(), narrow(ta ? m : k), stride_a, &beta, c.data(), narrow(n), stride_c,
                                     narrow(batch)),
           "sgemm_batched");
+  }
+
+  /// Enough for either path: the precision may change, and vectors that lie oddly are portable's.
+  Index attention_scratch(const Attention& s, bool backward) const override {
+    return std::max(portable().attention_scratch(s, backward), backward ? s.rows() * s.heads : 0);
+  }
+  void attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const override {
+    if (!tensor_attention_takes(s, {qkv.data(), y.data()})) return portable().attention_forward(exec, s, qkv, y, log_sum, scratch);
+    const Region region("attention::tensor_forward");
+    tensor_attention_forward(exec, s, qkv, y, log_sum);
+  }
+  void attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
+                          Vec dqkv, Vec scratch) const override {
+    if (!tensor_attention_takes(s, {qkv.data(), y.data(), dy.data(), dqkv.data()}))
+      return portable().attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
+    const Region region("attention::tensor_backward");
+    tensor_attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
   }
 };
 

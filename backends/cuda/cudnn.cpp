@@ -157,6 +157,14 @@ class Cudnn final : public Provider {
                     Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
     cublas().gemm_batched(exec, ta, tb, batch, m, n, k, a, stride_a, b, stride_b, add, c, stride_c);
   }
+  Index attention_scratch(const Attention& s, bool backward) const override { return cublas().attention_scratch(s, backward); }
+  void attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const override {
+    cublas().attention_forward(exec, s, qkv, y, log_sum, scratch);
+  }
+  void attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
+                          Vec dqkv, Vec scratch) const override {
+    cublas().attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
+  }
 
   Index conv_scratch(const Conv& s, bool backward) const override {
     const Plan& p = plan(s);
