@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 
 #include "core/error.hpp"
 #include "core/suggest.hpp"
@@ -36,6 +37,7 @@ const Provider*& chosen() {
 }
 
 Precision current_precision = Precision::fp32;
+const char* const precision_names[] = {"fp32", "tf32", "bf16"};  // in the order of the type
 }  // namespace
 
 bool mpi_takes_device_memory(const std::string& choice) {
@@ -68,12 +70,14 @@ const Provider& provider() { return *chosen(); }
 void use_provider(const std::string& name) { chosen() = find(name); }
 
 Precision precision() { return current_precision; }
-std::string precision_name() { return current_precision == Precision::tf32 ? "tf32" : "fp32"; }
+std::string precision_name() { return precision_names[static_cast<int>(current_precision)]; }
 
 void use_precision(const std::string& name, const std::string& where) {
-  require(name == "fp32" || has_tf32(), Exit::config, where, " = ", name,
+  require(name == "fp32" || rounds_factors(), Exit::config, where, " = ", name,
           ": only NVIDIA GPUs multiply so, this build computes with ", Exec::name(), ": take fp32");
-  current_precision = name == "tf32" ? Precision::tf32 : Precision::fp32;
+  const auto* const found = std::find(std::begin(precision_names), std::end(precision_names), name);
+  ensure(found != std::end(precision_names), "no precision is called ", name);
+  current_precision = static_cast<Precision>(found - precision_names);
 }
 
 }  // namespace varion::backend

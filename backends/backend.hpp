@@ -106,20 +106,21 @@ const Provider& provider();
 /// Chooses by name. Errors: unknown name (exit 78).
 void use_provider(const std::string& name);
 
-/// How GEMMs and convolutions multiply: float32 throughout, or factors rounded to 10 bits of mantissa (TF32) and
-/// summed in float32. Everything else is float32 always.
-enum class Precision { fp32, tf32 };
+/// How GEMMs, convolutions and attention multiply: float32 throughout, or factors rounded to 10 bits of mantissa (TF32) or
+/// to 7 (bfloat16) and summed in float32. Everything else is float32 always.
+enum class Precision { fp32, tf32, bf16 };
 Precision precision();
 std::string precision_name();
 /// Whether MPI is given device memory: `choice` is on, off, or auto, which asks the MPI library (Cray's: by its environment).
 bool mpi_takes_device_memory(const std::string& choice);
 
-/// "fp32" or "tf32". Errors (78): this build's back end has no such arithmetic; `where` says who asked.
+/// "fp32", "tf32" or "bf16". Errors (78): this build's back end has no such arithmetic; `where` says who asked.
 void use_precision(const std::string& name, const std::string& where);
 
 // --- one file a vendor: backends/{openmp,cuda,hip}/device.cpp -------------------------------------
 
-bool has_tf32();
+/// Whether tf32 and bf16 are known: GPUs that have one have both.
+bool rounds_factors();
 
 /// Whether the MPI library says that it can be given memory of this vendor's devices. False on hosts.
 bool mpi_knows_device_memory();

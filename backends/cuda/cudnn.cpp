@@ -92,8 +92,8 @@ struct Plan {
     check(cudnnSetConvolution2dDescriptor(conv, narrow(met.pad_top), narrow(met.pad_left), narrow(s.stride), narrow(s.stride), 1,
                                           1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
           "a convolution's shape");
-    // The default mode allows TF32.
-    check(cudnnSetConvolutionMathType(conv, precision() == Precision::tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH),
+    // The default mode allows TF32, which serves bf16 too: no second copy of the images.
+    check(cudnnSetConvolutionMathType(conv, precision() == Precision::fp32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH),
           "a math type");
     choose();
   }
@@ -156,6 +156,14 @@ class Cudnn final : public Provider {
   void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
                     Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
     cublas().gemm_batched(exec, ta, tb, batch, m, n, k, a, stride_a, b, stride_b, add, c, stride_c);
+  }
+  Index attention_scratch(const Attention& s, bool backward) const override { return cublas().attention_scratch(s, backward); }
+  void attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const override {
+    cublas().attention_forward(exec, s, qkv, y, log_sum, scratch);
+  }
+  void attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
+                          Vec dqkv, Vec scratch) const override {
+    cublas().attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
   }
 
   Index conv_scratch(const Conv& s, bool backward) const override {

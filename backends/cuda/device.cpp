@@ -12,7 +12,7 @@
 
 namespace varion::backend {
 
-bool has_tf32() { return true; }
+bool rounds_factors() { return true; }
 
 bool mpi_knows_device_memory() {
 #if defined(OPEN_MPI) && defined(MPIX_CUDA_AWARE_SUPPORT)

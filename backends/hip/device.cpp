@@ -12,7 +12,7 @@
 
 namespace varion::backend {
 
-bool has_tf32() { return false; }
+bool rounds_factors() { return false; }
 
 bool mpi_knows_device_memory() {
 #if defined(OPEN_MPI) && defined(MPIX_ROCM_AWARE_SUPPORT)

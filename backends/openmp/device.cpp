@@ -20,7 +20,7 @@ std::string cpu_fact(const std::string& key) {
 }
 }  // namespace
 
-bool has_tf32() { return false; }
+bool rounds_factors() { return false; }
 bool mpi_knows_device_memory() { return false; }
 std::string missing_device() { return ""; }
 

@@ -122,6 +122,31 @@ void run_convolution(Bench& bench) {
     }
 }
 
+/// Causal attention of GPT-2's shapes. Forward multiplies Q K^T and P V; backward forms the scores again, then four products more.
+void run_attention(Bench& bench) {
+  const Exec exec;
+  const backend::Provider& p = backend::provider();
+  struct Sizes {
+    Index batch, heads, length;
+  };
+  for (const Sizes& f : {Sizes{16, 12, 1024}, Sizes{64, 6, 256}}) {
+    const backend::Attention s{bench.size(f.batch, f.batch / 16), bench.size(f.length, 8), bench.size(f.heads, 2), bench.size(64, 16), true};
+    const std::string label = text("attention/", s.batch, "x", s.heads, "x", s.length, "x", s.width);
+    if (!bench.wants(label + "/forward") && !bench.wants(label + "/backward")) continue;
+    const Index out = s.rows() * s.heads * s.width;
+    const Vec qkv = uniform(exec, 3 * out, 1), dy = uniform(exec, out, 2);
+    const auto vector = [](Index n) { return Vec("varion::bench::attention", static_cast<size_t>(n)); };
+    const Vec y = vector(out), dqkv = vector(3 * out), log_sum = vector(s.rows() * s.heads);
+    const Vec scratch = vector(std::max<Index>(1, std::max(p.attention_scratch(s, false), p.attention_scratch(s, true))));
+    const double words = static_cast<double>(out), product = words * static_cast<double>(s.length), tokens = static_cast<double>(s.rows());
+    p.attention_forward(exec, s, qkv, y, log_sum, scratch);  // backward reads what it leaves
+    bench.measure(label + "/forward", {16 * words, 2 * product, tokens, "token", 0},
+                  [&] { p.attention_forward(exec, s, qkv, y, log_sum, scratch); });
+    bench.measure(label + "/backward", {32 * words, 5 * product, tokens, "token", 0},
+                  [&] { p.attention_backward(exec, s, qkv, y, dy, log_sum, false, dqkv, scratch); });
+  }
+}
+
 /// Forward, then forward and backward, of what `build` makes of an input, under a cross entropy. Bytes per input
 /// element.
 void op_case(Bench& bench, const std::string& label, const Shape& shape, double forward_bytes, double backward_bytes,
@@ -172,6 +197,7 @@ const bool registered =
     BenchCases::of().add("optimizers", {"one step of each at 1e7 and 1.24e8 parameters", 1, run_optimizers}) &&
     BenchCases::of().add("noise", {"standard normals, kept in registers and stored", 1, run_noise}) &&
     BenchCases::of().add("gemm", {"the MLP's products", 1, run_gemm}) &&
+    BenchCases::of().add("attention", {"causal attention of GPT-2's shapes", 1, run_attention}) &&
     BenchCases::of().add("convolution", {"resnet20's layers, every provider", 1, run_convolution}) &&
     BenchCases::of().add("ops", {"FRN, cross entropy, the gradient's norm", 1, run_ops});
 }  // namespace

@@ -32,9 +32,11 @@ if device and device.group(1).startswith("none: "):
         r = run(*words)
         check(r.returncode == 69 and r.stderr == f"varion: {reason}\n", f"{words}: exit {r.returncode}, {r.stderr!r}")
 elif "precision  fp32\n" in info:
-    r = run("train", "train.precision=tf32")
-    line = r.stderr.splitlines()
-    check(r.returncode == 78 and len(line) == 1 and "train.precision = tf32" in line[0], f"tf32: exit {r.returncode}, {line}")
+    for name in ("tf32", "bf16"):
+        for words, said in ((["train", f"train.precision={name}"], f"train.precision = {name}"), (["bench", f"--precision={name}"], f"--precision = {name}")):
+            r = run(*words)
+            line = r.stderr.splitlines()
+            check(r.returncode == 78 and len(line) == 1 and said in line[0], f"{words}: exit {r.returncode}, {line}")
 
 print("\n".join(bad) or "device: " + (device.group(1) if device else "?"))
 sys.exit(1 if bad else 0)

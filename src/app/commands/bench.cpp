@@ -31,7 +31,7 @@ int bench_command(const std::vector<std::string>& words) {
   options.quick = quick == "yes";
   options.dir = a.flag("dir", std::filesystem::temp_directory_path().string());
   const std::string precision = a.flag("precision", "fp32");
-  require(precision == "fp32" || precision == "tf32", Exit::usage, "--precision must be fp32 or tf32");
+  require(precision == "fp32" || precision == "tf32" || precision == "bf16", Exit::usage, "--precision must be fp32, tf32 or bf16");
   backend::use_precision(precision, "--precision");
   const bool speaks = Comm::world().is_first();
   const nlohmann::json machine = bench_machine();
@@ -60,7 +60,7 @@ int bench_command(const std::vector<std::string>& words) {
 namespace {
 const bool registered = Commands::of().add(
     "bench", {"time kernels and training steps against this machine's ceilings",
-              "bench [PART_OF_NAME ...] [--json=FILE] [--repeats=9] [--seconds=0.1] [--quick=yes] [--precision=fp32|tf32] [--dir=FOLDER for files] | compare A.json B.json",
+              "bench [PART_OF_NAME ...] [--json=FILE] [--repeats=9] [--seconds=0.1] [--quick=yes] [--precision=fp32|tf32|bf16] [--dir=FOLDER for files] | compare A.json B.json",
               true, bench_command, true});
 }  // namespace
 

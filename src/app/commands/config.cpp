@@ -56,7 +56,7 @@ int info_command(const std::vector<std::string>&) {
   const std::string missing = backend::missing_device();
   if (!missing.empty()) std::printf("device     none: %s\n", missing.c_str());
   for (const std::string& d : backend::devices()) std::printf("device     %s\n", d.c_str());
-  std::printf("precision  fp32%s\n", backend::has_tf32() ? ", tf32" : "");
+  std::printf("precision  fp32%s\n", backend::rounds_factors() ? ", tf32, bf16" : "");
   for (const auto* p : backend::providers())
     std::printf("provider   %s (%s)%s\n", p->name().c_str(), p->description().c_str(),
                 p == &backend::provider() ? ", in use" : "");

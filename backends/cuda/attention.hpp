@@ -1,0 +1,17 @@
+#pragma once
+
+#include <initializer_list>
+
+#include "backends/backend.hpp"
+
+namespace varion::backend {
+
+/// Whether tensor cores take this attention of `vectors`, which are read 16 bytes at a time, at the precision in use; else
+/// portable does.
+bool tensor_attention_takes(const Attention&, std::initializer_list<const Real*> vectors);
+void tensor_attention_forward(const Exec&, const Attention&, ConstVec qkv, Vec y, Vec log_sum);
+/// `along`: a word for every row and head.
+void tensor_attention_backward(const Exec&, const Attention&, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
+                               Vec dqkv, Vec along);
+
+}  // namespace varion::backend
