@@ -17,7 +17,7 @@ void team_window(const char* label, const Exec&, const Window&, ConstVec in, Con
 void team_weight(const Exec&, const Window&, ConstVec x, ConstVec dy, bool add, Vec dweight, Vec work);
 Index team_weight_words(const Window&);
 
-/// A team a query, and for the gradients of keys and values one a key. `work`: team_attention_words.
+/// A team a tile of queries, and for the gradients of keys and values one a tile of keys. `work`: team_attention_words.
 Index team_attention_words(const Attention&, bool backward);
 void team_attention_forward(const Exec&, const Attention&, ConstVec qkv, Vec y, Vec log_sum);
 void team_attention_backward(const Exec&, const Attention&, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,

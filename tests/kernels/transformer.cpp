@@ -18,7 +18,7 @@ double difference(const Numbers& a, const Numbers& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) {
-    REQUIRE(std::isfinite(a[i]));
+    if (!std::isfinite(a[i])) return HUGE_VAL;
     worst = std::max(worst, std::abs(a[i] - b[i]) / (1 + std::abs(b[i])));
   }
   return worst;
@@ -38,14 +38,14 @@ struct Reference {
       for (Index i = 0; i < t; ++i) {
         const Index q = s.query(item) + i * s.pitch(), o = s.output(item) + i * next, seen = s.causal ? i + 1 : t;
         Numbers p(at(seen)), dp(at(seen));
-        double sum = 0, along = 0;
+        double top = -HUGE_VAL, sum = 0, along = 0;
         const auto key = [&](Index j) { return s.query(item) + j * s.pitch() + next; };
         for (Index j = 0; j < seen; ++j) {
-          double x = 0;
-          for (Index k = 0; k < s.width; ++k) x += qkv[at(q + k)] * qkv[at(key(j) + k)];
-          sum += p[at(j)] = std::exp(scale * x);
+          for (Index k = 0; k < s.width; ++k) p[at(j)] += scale * qkv[at(q + k)] * qkv[at(key(j) + k)];
+          top = std::max(top, p[at(j)]);
         }
-        log_sum[at(item * t + i)] = std::log(sum);
+        for (double& x : p) sum += x = std::exp(x - top);
+        log_sum[at(item * t + i)] = top + std::log(sum);
         for (Index j = 0; j < seen; ++j) {
           p[at(j)] /= sum;
           for (Index k = 0; k < s.width; ++k) {
@@ -64,49 +64,96 @@ struct Reference {
       }
   }
 };
+
+/// Both forms against the definitions, and twice the same bits.
+void check_attention(const backend::Attention& s) {
+  const Exec exec;
+  const Vec qkv = draw(1, s.rows() * s.pitch()), dy = draw(2, s.rows() * s.heads * s.width);
+  const Reference expected(s, host(qkv), host(dy));
+  for (const backend::Provider* provider : {&backend::portable(), &backend::portable_teams()}) {
+    INFO(s.batch << " x " << s.length << ", " << s.heads << " heads of " << s.width << (s.causal ? ", causal, " : ", ")
+                 << provider->name());
+    const Vec y = poisoned(s.rows() * s.heads * s.width), log_sum = poisoned(s.rows() * s.heads);
+    const Vec scratch = poisoned(std::max({Index(1), provider->attention_scratch(s, false), provider->attention_scratch(s, true)}));
+    provider->attention_forward(exec, s, qkv, y, log_sum, scratch);
+    CHECK(difference(host(y), expected.y) < 3e-6);
+    CHECK(difference(host(log_sum), expected.log_sum) < 3e-6);
+    const Vec dqkv = poisoned(s.rows() * s.pitch());
+    provider->attention_backward(exec, s, qkv, y, dy, log_sum, false, dqkv, scratch);
+    CHECK(difference(host(dqkv), expected.dqkv) < 1e-5);
+    const Numbers once = host(dqkv);
+    provider->attention_backward(exec, s, qkv, y, dy, log_sum, true, dqkv, scratch);
+    Numbers twice = host(dqkv);
+    for (double& v : twice) v /= 2;
+    CHECK(difference(twice, once) < 1e-6);
+    const Vec again = poisoned(s.rows() * s.heads * s.width);
+    provider->attention_forward(exec, s, qkv, again, log_sum, scratch);
+    CHECK(host(again) == host(y));
+    provider->attention_backward(exec, s, qkv, y, dy, log_sum, false, dqkv, scratch);
+    CHECK(host(dqkv) == once);
+  }
+}
 }  // namespace
 
 TEST_CASE("attention equals its definition, by tiles and by teams") {
-  const Exec exec;
-  for (const auto& [batch, length, heads, width] : {std::array<Index, 4>{1, 1, 1, 1}, {2, 7, 3, 5}, {1, 65, 2, 16}, {2, 130, 1, 33}, {3, 16, 2, 64}})
-    for (const bool causal : {true, false})
-      for (const backend::Provider* provider : {&backend::portable(), &backend::portable_teams()}) {
-        const backend::Attention s{batch, length, heads, width, causal};
-        INFO(batch << " x " << length << ", " << heads << " heads of " << width << (causal ? ", causal, " : ", ") << provider->name());
-        const Vec qkv = draw(1, s.rows() * s.pitch()), dy = draw(2, s.rows() * heads * width);
-        const Vec y = poisoned(s.rows() * heads * width), log_sum("varion::test::log_sum", static_cast<size_t>(s.rows() * heads));
-        const Vec scratch("varion::test::scratch", static_cast<size_t>(std::max<Index>(
-                                                        1, std::max(provider->attention_scratch(s, false), provider->attention_scratch(s, true)))));
-        const Reference expected(s, host(qkv), host(dy));
-        provider->attention_forward(exec, s, qkv, y, log_sum, scratch);
-        CHECK(difference(host(y), expected.y) < 3e-6);
-        CHECK(difference(host(log_sum), expected.log_sum) < 3e-6);
-        const Vec dqkv = poisoned(s.rows() * s.pitch());
-        provider->attention_backward(exec, s, qkv, y, dy, log_sum, false, dqkv, scratch);
-        CHECK(difference(host(dqkv), expected.dqkv) < 1e-5);
-        const Numbers once = host(dqkv);
-        provider->attention_backward(exec, s, qkv, y, dy, log_sum, true, dqkv, scratch);
-        Numbers twice = host(dqkv);
-        for (double& v : twice) v /= 2;
-        CHECK(difference(twice, once) < 1e-6);
-      }
+  for (const bool causal : {true, false}) {
+    for (const auto& [batch, length, heads, width] :
+         {std::array<Index, 4>{1, 1, 1, 1}, {2, 7, 3, 5}, {1, 65, 2, 16}, {2, 130, 1, 33}, {3, 16, 2, 64}})
+      check_attention({batch, length, heads, width, causal});
+    // Enough items that a GPU's teams take their highest tiles.
+    check_attention({70, 66, 4, 64, causal});
+    check_attention({70, 113, 4, 8, causal});
+  }
   const backend::Attention nothing{0, 4, 1, 4, true};
   CHECK_THROWS_AS(backend::portable().attention_scratch(nothing, false), Error);
 }
 
-TEST_CASE("a position sees nothing behind it") {
-  const backend::Attention s{1, 40, 2, 8, true};
+TEST_CASE("attention over the edges of its tiles") {
+  for (const Index length : {1, 16, 17, 31, 32, 33, 63, 64, 65, 80, 81, 127, 130, 200})
+    for (const Index width : {5, 16, 24, 64, 80, 128, 136})
+      for (const bool causal : {true, false}) check_attention({1, length, 2, width, causal});
+}
+
+TEST_CASE("scores far from zero leave attention exact") {
+  const backend::Attention s{1, 150, 1, 16, true};
+  const Vec qkv = draw(4, s.rows() * s.pitch());
   const Exec exec;
-  const Vec qkv = draw(3, s.rows() * s.pitch()), y("varion::test::y", 640), again("varion::test::again", 640), l("varion::test::l", 80);
-  const Vec scratch("varion::test::scratch", static_cast<size_t>(backend::portable().attention_scratch(s, false)));
-  backend::portable().attention_forward(exec, s, qkv, y, l, scratch);
+  // Scores grow along the keys, by 1.25 a key to 186: every tile has a new greatest one.
   const auto mirror = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), qkv);
-  for (Index i = 20 * s.pitch(); i < s.rows() * s.pitch(); ++i) mirror(static_cast<size_t>(i)) = 9;
+  for (size_t i = 0; i < mirror.extent(0); ++i) {
+    if (i % 48 / 16 == 0) mirror(i) = 10;
+    if (i % 48 / 16 == 1) mirror(i) = static_cast<Real>(i / 48) / 32;
+  }
   Kokkos::deep_copy(qkv, mirror);
-  backend::portable().attention_forward(exec, s, qkv, again, l, scratch);
-  const Numbers a = host(y), b = host(again);
-  CHECK(Numbers(a.begin(), a.begin() + 20 * 16) == Numbers(b.begin(), b.begin() + 20 * 16));
-  CHECK(a != b);
+  const Reference expected(s, host(qkv), Numbers(150 * 16, 0));
+  for (const backend::Provider* provider : {&backend::portable(), &backend::portable_teams()}) {
+    INFO(provider->name());
+    const Vec y = poisoned(150 * 16), log_sum = poisoned(150);
+    const Vec scratch = poisoned(std::max<Index>(1, provider->attention_scratch(s, false)));
+    provider->attention_forward(exec, s, qkv, y, log_sum, scratch);
+    CHECK(difference(host(y), expected.y) < 3e-6);
+    CHECK(difference(host(log_sum), expected.log_sum) < 3e-6);
+  }
+}
+
+TEST_CASE("a position sees nothing behind it") {
+  const backend::Attention s{1, 70, 2, 8, true};
+  const Exec exec;
+  const auto size = [](Index n) { return static_cast<size_t>(n); };
+  for (const backend::Provider* provider : {&backend::portable(), &backend::portable_teams()})
+    for (const Index cut : {20, 64}) {
+      INFO(provider->name() << " at " << cut);
+      const Vec qkv = draw(3, s.rows() * s.pitch()), y = poisoned(s.rows() * 16), again = poisoned(s.rows() * 16), l = poisoned(s.rows() * 2);
+      const Vec scratch("varion::test::scratch", size(provider->attention_scratch(s, false)));
+      provider->attention_forward(exec, s, qkv, y, l, scratch);
+      const auto mirror = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), qkv);
+      for (Index i = cut * s.pitch(); i < s.rows() * s.pitch(); ++i) mirror(size(i)) = 9;
+      Kokkos::deep_copy(qkv, mirror);
+      provider->attention_forward(exec, s, qkv, again, l, scratch);
+      const Numbers a = host(y), b = host(again);
+      CHECK(Numbers(a.begin(), a.begin() + cut * 16) == Numbers(b.begin(), b.begin() + cut * 16));
+      CHECK(a != b);
+    }
 }
 
 TEST_CASE("the gradient of a token table is added in the tokens' order, by columns and by sorted runs") {
