@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <random>
 
 #include "backends/backend.hpp"
 #include "backends/capture.hpp"
@@ -102,9 +103,9 @@ template <class Warp>
 void play() {
   constexpr int keys = 32, width = 32;
   Matrix q(16, width), k(keys, width), v(keys, width);
-  int n = 0;
+  std::minstd_rand draw_next(1);
   for (Matrix* m : {&q, &k, &v})
-    for (double& x : m->values) x = (++n * 7919 % 31) - 15;
+    for (double& x : m->values) x = static_cast<int>(draw_next() % 31) - 15;
   std::vector<Product> s(keys / 8, Product{}), y(width / 8, Product{});
   for (int d = 0; d < width; d += Warp::depth)
     for (int key = 0; key < keys; key += 16)
