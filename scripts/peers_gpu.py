@@ -71,11 +71,11 @@ def measure(torch, name, code, precision, repeats, least):
             "device_peak_bytes": torch.cuda.max_memory_allocated()}
 
 
-def measure_all(names, precision, repeats, least):
+def measure_all(names, precision, repeats, least, eager):
     import torch
     rows = []
     for name in names:
-        for code in codes_of(name):
+        for code in codes_of(name)[: 1 if eager else None]:
             with contextlib.suppress(torch.OutOfMemoryError):
                 try:
                     rows.append(measure(torch, name, code, precision, repeats, least))
@@ -104,7 +104,7 @@ def rate(row, seconds):
 
 def main():
     if sys.argv[1:2] == ["--measure"]:
-        measure_all(sys.argv[5:], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+        measure_all(sys.argv[6:], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5] == "eager")
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help="parts of case names; none: all")
@@ -112,6 +112,7 @@ def main():
     parser.add_argument("--precision", default="fp32,tf32,bf16")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="least time of one repeat")
+    parser.add_argument("--eager", action="store_true", help="without torch.compile")
     parser.add_argument("--warm", action="store_true", help="compile only")
     parser.add_argument("--json", help="file for all that was measured")
     args = parser.parse_args()
@@ -127,7 +128,8 @@ def main():
     for precision in args.precision.split(","):
         repeats, least = ("1", "0") if args.warm else (str(args.repeats), str(args.seconds))
         ours = [varion_rows(args.against, names, precision, repeats, least)] if args.against and not args.warm else []
-        done = subprocess.run([sys.executable, os.path.abspath(__file__), "--measure", precision, repeats, least, *names],
+        done = subprocess.run([sys.executable, os.path.abspath(__file__), "--measure", precision, repeats, least,
+                               "eager" if args.eager else "all", *names],
                               stdout=subprocess.PIPE, text=True)
         peer = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         ours += [varion_rows(args.against, names, precision, repeats, least)] if ours else []
