@@ -121,6 +121,10 @@ assert "3125 training, 313 test, 0 shifted examples of [64], 54 classes, digest 
 assert "training, 2" in said and "tokenizer chars" in said, said
 said = run("data", "check", "data.name=text", "data.path=folder", "data.length=100", "data.tokenizer=gpt2", "data.vocab=vocabulary")
 assert "examples of [100], 259 classes" in said and "tokenizer gpt2" in said, said
+said = run("data", "check", "data.name=slips")
+assert "2 classes" in said and "tokenizer chars" in said, said
+said = run("data", "check", "data.name=passages", "data.path=texts", "data.length=1", "data.val_share=0.5", "data.tokenizer=bytes", code=65)
+assert "texts/3.txt (training part): 0 tokens" in said, said
 both = ["data.name=tokens", "data.path=out/s_*.bin", "data.val_path=out/t.bin"]
 assert "50304 classes" in run("data", "check", *both)
 assert "259 classes" in run("data", "check", *both, "data.vocab=vocabulary")
