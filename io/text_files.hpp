@@ -16,6 +16,11 @@ class TextFiles {
   bool next(size_t most, std::string& to);
   /// From the beginning again.
   void rewind() { file_ = at_ = 0; }
+  /// Whether the next byte, if there is one, is a file's first.
+  bool at_border() const { return at_ == 0 || file_ == bytes_.size() || at_ == bytes_[file_]; }
+  const std::vector<std::string>& paths() const { return paths_; }
+  /// Bytes of each.
+  const std::vector<std::uint64_t>& sizes() const { return bytes_; }
   /// "FILE: byte N", for messages; `byte` of the joined text.
   std::string place(std::uint64_t byte) const;
 

@@ -3,7 +3,7 @@
 
 namespace varion {
 
-Node mlp(Graph& g, Node x, const Config& config, Index outputs) {
+Node mlp(Graph& g, Node x, const Config& config, const Sizes& sizes) {
   const std::string activation = config.text("model.activation");
   Node h = flatten(g, x);  // [N, D]
   int layer = 0;
@@ -12,7 +12,7 @@ Node mlp(Graph& g, Node x, const Config& config, Index outputs) {
     if (activation != "relu") h = activation == "tanh" ? tanh(g, h) : silu(g, h);
     h = dropout(g, h, static_cast<Real>(config.real("model.dropout")));
   }
-  return linear(g, h, "layers." + std::to_string(layer), outputs);  // [N, outputs]
+  return linear(g, h, "layers." + std::to_string(layer), sizes.outputs);  // [N, outputs]
 }
 
 namespace {

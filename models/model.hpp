@@ -20,17 +20,30 @@ struct StepCase {
   Index vocabulary = 0;  // of text
 };
 
+/// What a model ends in, and of text how many tokens there are: those that are predicted have as many outputs.
+struct Sizes {
+  Sizes(Index outputs_, Index vocabulary_ = 0) : outputs(outputs_), vocabulary(vocabulary_ > 0 ? vocabulary_ : outputs_) {}
+  Index outputs, vocabulary;
+};
+
+/// What is asked of a model that reads text: every next token, the tokens that were hidden, or whose a whole passage is.
+enum class TextTask { next_token, masked_token, passage };
+
 struct Model {
   static const char* kind() { return "model"; }
   std::string help;
   Shape example;  // an input it accepts, without the batch, for tests
-  /// x [N, D] or [N, H, W, C] -> [N, outputs]. Language models: tokens i32 [N, T] -> [N T, D], and `outputs` is the vocabulary.
-  std::function<Node(Graph&, Node x, const Config&, Index outputs)> build;
+  /// x [N, D] or [N, H, W, C] -> [N, outputs]. Of text: tokens i32 [N, T] -> [N T, D] where tokens are asked for, [N, outputs] of passages.
+  std::function<Node(Graph&, Node x, const Config&, const Sizes&)> build;
   std::vector<StepCase> timed = {};
   std::vector<std::pair<std::string, std::string>> small = {};  // settings that make it small, for tests
-  std::string head = {};  // of language models: the parameter [vocabulary, D] whose product with what `build` returns gives the logits
+  std::string head = {};  // of models that read text: the parameter whose product with the [N T, D] gives the logits of tokens
   /// Which parameters are frozen. Empty: none.
   std::function<bool(const std::string& parameter, const Config&)> frozen = {};
+  /// Of models that read text. Empty: the next token.
+  std::function<TextTask(const Config&)> task = {};
+  bool reads_text() const { return !head.empty(); }
+  TextTask text_task(const Config& config) const { return task ? task(config) : TextTask::next_token; }
 };
 using Models = Registry<Model>;
 

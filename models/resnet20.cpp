@@ -11,7 +11,7 @@ Node conv_frn(Graph& g, Node x, const std::string& conv, const std::string& norm
 }
 }  // namespace
 
-Node resnet20(Graph& g, Node x, const Config&, Index outputs) {
+Node resnet20(Graph& g, Node x, const Config&, const Sizes& sizes) {
   x = conv_frn(g, x, "stem.conv", "stem.norm", 16, 3, 1);  // [N, H, W, 16]
   Index width = 16;
   for (int stack = 0; stack < 3; ++stack, width *= 2)
@@ -23,7 +23,7 @@ Node resnet20(Graph& g, Node x, const Config&, Index outputs) {
       y = conv_frn(g, y, name + ".conv2", name + ".norm2", width, 3, 1, down ? Node{} : x);
       x = down ? conv_frn(g, x, name + ".shortcut.conv", name + ".shortcut.norm", width, 1, 2, y) : y;
     }
-  return linear(g, global_avg_pool(g, x), "fc", outputs);  // [N, outputs]
+  return linear(g, global_avg_pool(g, x), "fc", sizes.outputs);  // [N, outputs]
 }
 
 namespace {

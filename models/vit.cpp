@@ -1,8 +1,7 @@
 // The vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the tensors, names and starts of timm's
 // vit_*_patch16_224: pre-norm blocks, biases everywhere, layer norms with epsilon 1e-6.
-#include "models/model.hpp"
-
 #include "core/error.hpp"
+#include "models/transformer.hpp"
 
 namespace varion {
 
@@ -25,20 +24,9 @@ VitSize vit_size(const Config& config) {
   require(s.width % s.heads == 0, Exit::config, "model.width = ", s.width, " is no multiple of model.heads = ", s.heads);
   return s;
 }
-
-/// x + attention(norm(x)), x + mlp(norm(x)). x [N L, D] of sequences of L.
-Node block(Graph& g, Node x, const std::string& name, const VitSize& s, Index length) {
-  Node h = layer_norm(g, x, name + ".norm1", true, kEpsilon);
-  h = linear(g, h, name + ".attn.qkv", 3 * s.width, {true, false, kDeviation});  // [N L, 3 D]
-  h = attention(g, h, {s.heads, length, false});                                 // [N L, D]
-  x = add(g, x, linear(g, h, name + ".attn.proj", s.width, {true, false, kDeviation}));
-  h = layer_norm(g, x, name + ".norm2", true, kEpsilon);
-  h = gelu(g, linear(g, h, name + ".mlp.fc1", 4 * s.width, {true, false, kDeviation}));  // [N L, 4 D]
-  return add(g, x, linear(g, h, name + ".mlp.fc2", s.width, {true, false, kDeviation}));
-}
 }  // namespace
 
-Node vit(Graph& g, Node x, const Config& config, Index outputs) {
+Node vit(Graph& g, Node x, const Config& config, const Sizes& sizes) {
   const VitSize s = vit_size(config);
   const Index patch = config.integer("model.patch"), images = g.shape(x)[0];
   const bool cls = config.text("model.pool") == "cls";
@@ -47,11 +35,14 @@ Node vit(Graph& g, Node x, const Config& config, Index outputs) {
   x = conv2d(g, x, "patch_embed.proj", s.width, patch, {patch, true, 0, false});  // [N, H / patch, W / patch, D]
   x = patch_tokens(g, x, "", cls);                                                // [N L, D]
   const Index length = g.shape(x)[0] / images;
-  for (Index i = 0; i < s.layers; ++i) x = block(g, x, "blocks." + std::to_string(i), s, length);
+  BlockOptions o{{"norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"}, s.width, s.heads, length};
+  o.inner = o.added = {true, false, kDeviation};
+  o.epsilon = kEpsilon;
+  for (Index i = 0; i < s.layers; ++i) x = transformer_block(g, x, "blocks." + std::to_string(i), o);  // [N L, D]
   // Only the class token goes on: the others need no norm.
   x = cls ? layer_norm(g, first_token(g, x, length), "norm", true, kEpsilon)
           : mean_token(g, layer_norm(g, x, "norm", true, kEpsilon), length);      // [N, D]
-  return linear(g, x, "head", outputs, {true, false, kDeviation});                // [N, outputs]
+  return linear(g, x, "head", sizes.outputs, {true, false, kDeviation});          // [N, outputs]
 }
 
 namespace {

@@ -87,7 +87,11 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
                                             "(row / patches * length + row % patches)", ["test_kernels tokens"]),
     "other tokens keep old gradients": ("src/ops/first_token.cpp", "if (!out.add) Kokkos::deep_copy(exec, dx, Real(0));", "", ["test_kernels tokens"]),
     "the mean's gradient is not shared out": ("src/ops/mean_token.cpp", "const Real v = share * dy(", "const Real v = dy(", ["test_kernels tokens"]),
-    "patches see only those before": ("models/vit.cpp", "{s.heads, length, false}", "{s.heads, length, true}", ["test_gradients models"]),
+    "patches see only those before": ("models/vit.cpp", "s.width, s.heads, length};", "s.width, s.heads, length, true};", ["test_gradients models"]),
+    "an encoder sees only tokens before": ("models/encoder.cpp", "sizes.vocabulary + 1, false)", "sizes.vocabulary + 1, true)", ["test_unit encoder"]),
+    "every hidden token is covered": ("src/train/masks.cpp", "!among(w.w[1], 0.9)", "false", ["test_unit encoder"]),
+    "open tokens count among the hidden": ("src/train/evaluator.cpp", "if (masks_.hides(key, t)) out", "out", ["test_unit encoder"]),
+    "a passage reaches past its class": ("src/train/windows.cpp", "begins_[i] + 1)", "begins_[i] + 2)", ["test_unit encoder"]),
     "time is read off the wall": (RUN, "using Clock = std::chrono::steady_clock;", "using Clock = std::chrono::system_clock;", ["clocks.py"]),
 }
 if sys.argv[1:] == ["--check"]:

@@ -42,6 +42,7 @@ enum class Stream : std::uint32_t {
   eval_noise = 5,
   data = 6,
   text = 7,
+  masks = 8,
   test = 15,
 };
 

@@ -29,6 +29,8 @@ std::uint64_t digest(const Examples& e) {
   mix(e.pixel_std);
   mix(e.labels);
   mix(e.targets);
+  mix(e.begins);
+  if (e.tokens) h = (h ^ e.tokens->digest()) * 1099511628211ull;
   return h;
 }
 }  // namespace
@@ -86,7 +88,7 @@ DataSet load_data(const Config& config) {
       std::iota(first.begin(), first.end(), Index(0));
       *e = subset(*e, first);
     }
-  d.digest = d.train.tokens ? d.train.tokens->digest() : digest(d.train);
+  d.digest = d.train.is_row() ? d.train.tokens->digest() : digest(d.train);
   return d;
 }
 

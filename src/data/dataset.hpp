@@ -25,6 +25,9 @@ struct Examples {
   // Text: `example` is {T}; example i of an epoch is the T tokens from i * T on, its targets are those one further.
   // count = (tokens - 1) / T.
   std::shared_ptr<const TokenStream> tokens;
+  // Passages, which `labels` tells the classes of: example i is the T tokens from begins[i] on. Those of a class follow one another.
+  std::vector<Index> begins;
+  bool is_row() const { return tokens && labels.empty(); }  // of tokens that are themselves what is predicted
 };
 
 struct DataSet {
@@ -34,7 +37,7 @@ struct DataSet {
   double target_scale = 1;  // regression: original units per unit of `targets`
   bool flip = false;        // augmentation of training images: mirror half of them,
   Index crop_pad = 0;       // and shift by up to this many pixels, with zeros (before normalisation) around
-  Index vocabulary = 0;     // of text: number of tokens a model has to know; `classes` is the same number
+  Index vocabulary = 0;     // of text: number of tokens a model has to know; `classes` is the same number but for passages
   std::shared_ptr<const Tokenizer> tokenizer;  // of text; empty where only tokens are known
   Examples train, test;
   Examples validation;      // held out from the training examples, may be empty

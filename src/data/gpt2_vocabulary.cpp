@@ -65,6 +65,7 @@ Gpt2Vocabulary parse_gpt2_vocabulary(const std::string& json, const std::string&
     number[bytes] = value.get<std::int32_t>();
   }
   Gpt2Vocabulary v;
+  if (const auto end = number.find("<|endoftext|>"); end != number.end()) v.end_of_text = end->second;
   for (const std::string& t : tokens) v.bytes.add(t);
   std::vector<bool> made(size, false);  // by single bytes and the merges so far
   for (int b = 0; b < 256; ++b) {

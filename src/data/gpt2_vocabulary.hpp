@@ -17,6 +17,7 @@ struct Gpt2Vocabulary {
   TokenBytes bytes;                      // of every token
   std::array<std::int32_t, 256> of_byte;  // the token that a byte is before anything is merged
   std::vector<Gpt2Merge> merges;         // in the order of their ranks
+  std::int32_t end_of_text = -1;         // "<|endoftext|>", which no text becomes; -1: not among them
 };
 
 /// encoder.json and vocab.bpe (or vocab.json and merges.txt, the same files under Hugging Face's names) of a folder. Errors: 66 not

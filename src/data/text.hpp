@@ -35,6 +35,8 @@ class Tokenizer {
   virtual size_t encode_front(std::string_view text, std::vector<std::int32_t>& tokens) const = 0;
   /// The bytes of tokens; a token may end in the middle of a character.
   virtual std::string decode(const std::int32_t* tokens, Index count) const = 0;
+  /// The token that stands between texts; -1: it has none.
+  virtual std::int32_t end_of_text() const { return -1; }
   /// What is needed to make it again (make_tokenizer), in one line: the alphabet itself, or where the vocabulary lies. Saved with a posterior.
   virtual std::string describe() const = 0;
 };

@@ -69,11 +69,46 @@ Examples windows_of(std::shared_ptr<const TokenStream> tokens, Index length, con
   return e;
 }
 
+Examples passages_of(const std::vector<std::vector<std::int32_t>>& classes, Index length, const std::vector<std::string>& names) {
+  struct Passage {
+    double place;  // among those of its class, in (0, 1)
+    std::int32_t label;
+    Index begin;
+  };
+  std::vector<Passage> all;
+  std::vector<std::int32_t> tokens;
+  for (size_t k = 0; k < classes.size(); ++k) {
+    const Index count = static_cast<Index>(classes[k].size()) / length;
+    require(count > 0, Exit::data, names[k], ": ", classes[k].size(), " tokens, a passage is data.length = ", length,
+            ": give more text or a smaller data.length");
+    for (Index i = 0; i < count; ++i)
+      all.push_back({(static_cast<double>(i) + 0.5) / static_cast<double>(count), static_cast<std::int32_t>(k),
+                     static_cast<Index>(tokens.size()) + i * length});
+    tokens.insert(tokens.end(), classes[k].begin(), classes[k].end());
+  }
+  std::sort(all.begin(), all.end(), [](const Passage& a, const Passage& b) { return a.place != b.place ? a.place < b.place : a.label < b.label; });
+  Examples e;
+  e.example = {length};
+  e.count = static_cast<Index>(all.size());
+  e.tokens = tokens_in_memory(std::move(tokens));
+  for (const Passage& p : all) {
+    e.begins.push_back(p.begin);
+    e.labels.push_back(p.label);
+  }
+  return e;
+}
+
 Examples some_windows(const Examples& from, Index first, Index count) {
   const Index length = from.example[0];
   Examples e;
   e.example = from.example;
   e.count = count;
+  if (!from.is_row()) {
+    e.tokens = from.tokens;
+    e.begins.assign(from.begins.begin() + first, from.begins.begin() + first + count);
+    e.labels.assign(from.labels.begin() + first, from.labels.begin() + first + count);
+    return e;
+  }
   e.tokens = part_of(from.tokens, first * length, count * length + 1);
   return e;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "data/dataset.hpp"
@@ -18,7 +19,11 @@ std::shared_ptr<const TokenStream> part_of(std::shared_ptr<const TokenStream> wh
 /// behind it.
 Examples windows_of(std::shared_ptr<const TokenStream> tokens, Index length, const std::string& name);
 
-/// Windows [first, first + count) of others, with the token behind them.
+/// Passages of `length` tokens, cut from what each class has, one behind another; their order mixes the classes evenly, so that the
+/// first n hold as large a share of each. names: of the classes, for the message. Errors (65): a class without a passage.
+Examples passages_of(const std::vector<std::vector<std::int32_t>>& classes, Index length, const std::vector<std::string>& names);
+
+/// Windows [first, first + count) of others, with the token behind them; passages.
 Examples some_windows(const Examples& from, Index first, Index count);
 
 }  // namespace varion

@@ -115,6 +115,7 @@ class Gpt2 final : public Tokenizer {
     return append(text, text.size() < kWordMargin ? 0 : text.size() - kWordMargin, tokens);
   }
   std::string decode(const std::int32_t* tokens, Index count) const override { return vocabulary_.bytes.join(tokens, count); }
+  std::int32_t end_of_text() const override { return vocabulary_.end_of_text; }
   std::string describe() const override { return "gpt2:" + folder_; }
 
  private:

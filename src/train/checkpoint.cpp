@@ -17,7 +17,7 @@ namespace varion {
 
 void resolve_ess(Config& config, const DataSet& data) {
   if (!config.has("optim.ess") || config.text("optim.ess") != "auto") return;
-  if (data.train.tokens) config.set("optim.ess", std::to_string(data.train.tokens->size()), "auto: training tokens");
+  if (data.train.is_row()) config.set("optim.ess", std::to_string(data.train.tokens->size()), "auto: training tokens");
   else config.set("optim.ess", std::to_string(data.train.count), "auto: training examples");
 }
 
@@ -219,8 +219,7 @@ Config config_of(io::PosteriorFile& f, const std::string& path, const std::vecto
 TextModel::TextModel(const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes) {
   io::PosteriorFile f = io::load_posterior(path);
   config = config_of(f, path, changes);
-  const std::string head = Models::of().find(config.text("model.name")).head;
-  require(!head.empty(), Exit::config, path, ": model ", config.text("model.name"), " is no language model");
+  require(writes_text(config), Exit::config, path, ": model ", config.text("model.name"), " is no language model");
   require(f.data.count("tokenizer") != 0, Exit::config, path, ": was trained on tokens whose tokenizer is not known");
   tokenizer = make_tokenizer(f.data["tokenizer"]);
   DataSet data;

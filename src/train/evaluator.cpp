@@ -20,12 +20,13 @@ Evaluator::Evaluator(Layout& layout, const Config& config, const DataSet& data, 
       exec_(exec),
       comm_(comm),
       net_(layout, config, data, pass_size(config, data), false),
-      plan_(net_.batch, false, 0) {}
+      plan_(net_.batch, false, 0),
+      masks_(masks_of(Models::of().find(config.text("model.name")), config, data)) {}
 
 void Evaluator::fill_batch(const Examples& e, Index first, Replay& replay) {
   if (e.tokens) {
-    auto& windows = windows_.try_emplace(&e, e, net_.batch, WindowOrder::epoch).first->second;
-    return windows.in_order(exec_, first, replay.ints(net_.x), replay.ints(net_.target));
+    auto& windows = windows_.try_emplace(&e, e, net_.batch, WindowOrder::epoch, masks_).first->second;
+    return windows.in_order(exec_, first, replay.ints(net_.x), e.is_row() ? replay.ints(net_.target) : IntVec());
   }
   const DeviceExamples& device = on_device_.try_emplace(&e, exec_, e).first->second;
   plan_.in_order(exec_, first, e.count);
@@ -95,9 +96,24 @@ Metrics Evaluator::reduce(const Examples& e, const std::vector<std::vector<float
 
 Metrics Evaluator::at(const Examples& e, ConstVec weights) {
   const Region region("evaluate");
-  if (!e.tokens) return reduce(e, {outputs(e, weights)});
+  if (!e.is_row()) return reduce(e, {outputs(e, weights)});
   const std::vector<float> terms = outputs(e, weights);
-  return text_metrics({terms.begin(), terms.end()});
+  return text_metrics(asked_for(e, {terms.begin(), terms.end()}));
+}
+
+/// Of every token's log likelihood those that count. Errors (78): none.
+std::vector<double> Evaluator::asked_for(const Examples& e, const std::vector<double>& terms) const {
+  if (masks_.share == 0) return terms;
+  std::vector<double> out;
+  const Index length = e.example.size();
+  for (Index i = 0; i < e.count; ++i) {
+    const RandomKey key = Masks::evaluation(static_cast<std::uint64_t>(i));
+    for (Index t = 0; t < length; ++t)
+      if (masks_.hides(key, t)) out.push_back(terms[static_cast<size_t>(i * length + t)]);
+  }
+  require(!out.empty(), Exit::config, "model.masked = ", masks_.share, " asks for none of the ", terms.size(),
+          " tokens of an evaluation: take a larger share, or more text");
+  return out;
 }
 
 /// Every rank's stretch of the weights to every rank.
@@ -126,7 +142,7 @@ Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::
                      weights);
     complete(optimizer, weights);
     std::vector<float> one = outputs(e, weights);
-    if (!e.tokens) passes.push_back(std::move(one));
+    if (!e.is_row()) passes.push_back(std::move(one));
     else if (s == 0) likelihoods.assign(one.begin(), one.end());
     else
       for (size_t i = 0; i < one.size(); ++i) {
@@ -134,9 +150,9 @@ Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::
         likelihoods[i] = a + std::log1p(std::exp(b - a));
       }
   }
-  if (!e.tokens) return reduce(e, passes);
+  if (!e.is_row()) return reduce(e, passes);
   for (double& l : likelihoods) l -= std::log(static_cast<double>(draws));
-  return text_metrics(likelihoods);
+  return text_metrics(asked_for(e, likelihoods));
 }
 
 Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const DataSet& data,

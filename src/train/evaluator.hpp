@@ -27,6 +27,7 @@ class Evaluator {
  private:
   std::vector<float> outputs(const Examples& e, ConstVec weights);
   void fill_batch(const Examples& e, Index first, Replay& replay);
+  std::vector<double> asked_for(const Examples& e, const std::vector<double>& terms) const;
   void complete(const Optimizer& optimizer, const Vec& weights);
   std::map<const Examples*, DeviceExamples> on_device_;
   std::map<const Examples*, Windows> windows_;  // of texts
@@ -36,6 +37,7 @@ class Evaluator {
   Comm comm_;
   BatchGraph net_;
   BatchPlan plan_;
+  Masks masks_;
 };
 
 /// All final metrics: at the mean, averaged, and out of distribution.

@@ -30,12 +30,17 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
   backend::use_precision(precision.text, precision.source + ": train.precision");
   const Model& model = Models::of().find(config.text("model.name"));
   freeze(layout, model, config);
-  const bool text = data.vocabulary > 0, classes = data.classes > 0;
-  require(text == !model.head.empty(), Exit::config, "model.name = ", config.text("model.name"), " reads ", text ? "no text" : "text only",
-          ", data.name = ", config.text("data.name"), " is ", text ? "one" : "none");
-  x = graph.input(batched(n, data.train.example), text);
+  const bool reads = data.vocabulary > 0, classes = data.classes > 0, text = data.train.is_row();  // text: its tokens are predicted
+  require(reads == model.reads_text(), Exit::config, "model.name = ", config.text("model.name"), " reads ", reads ? "no text" : "text only",
+          ", data.name = ", config.text("data.name"), " is ", reads ? "one" : "none");
+  const bool classifies = reads && model.text_task(config) == TextTask::passage;
+  require(!classifies || !text, Exit::config, "model.name = ", config.text("model.name"), " classifies passages, data.name = ",
+          config.text("data.name"), " is one text: set model.task=masked, or data.name=passages");
+  require(!reads || classifies || text, Exit::config, "model.name = ", config.text("model.name"), " predicts tokens, data.name = ",
+          config.text("data.name"), " is passages of classes: set model.name=encoder model.task=classify");
+  x = graph.input(batched(n, data.train.example), reads);
   if (train || text) target = graph.input(text ? graph.shape(x) : classes ? Shape{n} : Shape{n, 1}, classes);
-  output = model.build(graph, x, config, outputs_of(data));
+  output = model.build(graph, x, config, {outputs_of(data), data.vocabulary});
   if (text && !train) output = tied_log_likelihood(graph, output, model.head, target);
   if (train) {
     loss = text      ? tied_cross_entropy(graph, output, model.head, target)
@@ -82,7 +87,8 @@ const Layout& shared_out(Layout& layout, bool sharded, const Comm& comm) {
 
 std::optional<Windows> training_windows(const Config& config, const DataSet& data, Index batch) {
   if (data.vocabulary == 0) return {};
-  return Windows(data.train, batch, config.text("data.windows") == "epoch" ? WindowOrder::epoch : WindowOrder::random);
+  return Windows(data.train, batch, config.text("data.windows") == "epoch" ? WindowOrder::epoch : WindowOrder::random,
+                 masks_of(Models::of().find(config.text("model.name")), config, data));
 }
 }  // namespace
 

@@ -18,10 +18,10 @@
 
 namespace varion {
 
-/// A recorded graph of one batch size with its inputs and ends. Of a text the output is the log likelihood of every token, and
-/// inputs and targets are i32 [batch, T].
+/// A recorded graph of one batch size with its inputs and ends. Where tokens of a text are predicted the output is the log likelihood
+/// of every one, and inputs and targets are i32 [batch, T].
 struct BatchGraph {
-  /// Errors (78): the model does not read such data.
+  /// Errors (78): the model does not read such data, or has another task.
   BatchGraph(Layout& layout, const Config& config, const DataSet& data, Index batch, bool train);
   Graph graph;
   Node x, target, output, loss;

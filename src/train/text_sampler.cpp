@@ -8,10 +8,15 @@
 
 namespace varion {
 
+bool writes_text(const Config& config) {
+  const Model& model = Models::of().find(config.text("model.name"));
+  return model.reads_text() && model.text_task(config) == TextTask::next_token;
+}
+
 TextSampler::TextSampler(Layout& layout, const Config& config, Index vocabulary, Index length, const Exec& exec)
     : exec_(exec), graph_(layout, length), length_(length) {
   const Model& model = Models::of().find(config.text("model.name"));
-  require(!model.head.empty(), Exit::config, "model.name = ", config.text("model.name"), " writes no text");
+  require(writes_text(config), Exit::config, "model.name = ", config.text("model.name"), " writes no text");
   freeze(layout, model, config);
   token_ = graph_.input({1, 1}, true);
   logits_ = tied_linear(graph_, model.build(graph_, token_, config, vocabulary), model.head);

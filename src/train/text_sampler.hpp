@@ -6,6 +6,9 @@
 
 namespace varion {
 
+/// Whether the configured model predicts next tokens.
+bool writes_text(const Config& config);
+
 struct SamplingOptions {
   Index tokens = 200;      // to write
   double temperature = 1;  // the logits are divided by it; 0: always the likeliest token

@@ -9,50 +9,84 @@ namespace varion {
 
 __extension__ using Wide = unsigned __int128;
 
-Windows::Windows(const Examples& e, Index batch, WindowOrder order)
+Windows::Windows(const Examples& e, Index batch, WindowOrder order, const Masks& masks)
     : stream_(e.tokens),
       length_(e.example.size()),
       count_(e.count),
       order_(order),
-      begin_(static_cast<size_t>(batch)),
-      window_(static_cast<size_t>(length_ + 1)),
+      masks_(masks),
+      begins_(e.begins),
+      labels_(e.labels),
+      chosen_(static_cast<size_t>(batch)),
+      window_(static_cast<size_t>(e.is_row() && masks.share == 0 ? length_ + 1 : length_)),
       tokens_("varion::data::tokens", static_cast<size_t>(batch * length_)),
-      targets_("varion::data::next_tokens", static_cast<size_t>(batch * length_)) {
+      targets_("varion::data::token_targets", static_cast<size_t>(e.is_row() ? batch * length_ : batch)) {
   ensure(order != WindowOrder::epoch || count_ < Index(1) << 32, "an epoch of ", count_, " windows");
+  if (e.is_row()) stretches_.push_back({0, stream_->size() - length_, 0});
+  for (size_t i = 0; i < begins_.size(); ++i) {
+    const auto known = std::find_if(stretches_.begin(), stretches_.end(), [&](const Stretch& s) { return s.label == labels_[i]; });
+    if (known == stretches_.end()) {
+      stretches_.push_back({begins_[i], 1, labels_[i]});
+      continue;
+    }
+    const Index last = std::max(known->first + known->places, begins_[i] + 1);
+    known->first = std::min(known->first, begins_[i]);
+    known->places = last - known->first;
+  }
+  for (const Stretch& s : stretches_) places_ += s.places;
+}
+
+Windows::Chosen Windows::example(Index i) const {
+  if (begins_.empty()) return {length_ * i, 0, {}};
+  return {begins_[static_cast<size_t>(i)], labels_[static_cast<size_t>(i)], {}};
+}
+
+Windows::Chosen Windows::anywhere(std::uint64_t place) const {
+  auto left = static_cast<Index>(place);
+  size_t s = 0;
+  for (; left >= stretches_[s].places; ++s) left -= stretches_[s].places;
+  return {stretches_[s].first + left, stretches_[s].label, {}};
 }
 
 void Windows::train(const Exec& exec, std::uint64_t seed, std::uint64_t first, IntVec tokens, IntVec targets) {
-  for (size_t i = 0; i < begin_.size(); ++i) {
+  for (size_t i = 0; i < chosen_.size(); ++i) {
     const std::uint64_t number = first + i;
     if (order_ == WindowOrder::epoch) {
       const auto n = static_cast<std::uint64_t>(count_);
       const RandomKey key = RandomKey::make(seed, Stream::order, number / n);
-      begin_[i] = length_ * static_cast<Index>(keyed_bijection(key, static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(number % n)));
-      continue;
+      chosen_[i] = example(static_cast<Index>(keyed_bijection(key, static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(number % n))));
+    } else {
+      // 64 random bits times the number of places, shifted down: a bias below 2^-32 for texts of up to 2^32 tokens.
+      const Words4 w = RandomKey::make(seed, Stream::order, 0).words(static_cast<Index>(number));
+      const std::uint64_t word = static_cast<std::uint64_t>(w.w[0]) << 32 | w.w[1];
+      chosen_[i] = anywhere(static_cast<std::uint64_t>(static_cast<Wide>(word) * static_cast<std::uint64_t>(places_) >> 64));
     }
-    // 64 random bits times the number of places, shifted down: a bias below 2^-32 for texts of up to 2^32 tokens.
-    const Words4 w = RandomKey::make(seed, Stream::order, 0).words(static_cast<Index>(number));
-    const auto places = static_cast<std::uint64_t>(stream_->size() - length_);
-    const std::uint64_t word = static_cast<std::uint64_t>(w.w[0]) << 32 | w.w[1];
-    begin_[i] = static_cast<Index>(static_cast<Wide>(word) * places >> 64);
+    if (masks_.share > 0) chosen_[i].mask = Masks::training(seed, number);
   }
   read(exec, tokens, targets);
 }
 
 void Windows::in_order(const Exec& exec, Index first, IntVec tokens, IntVec targets) {
-  for (size_t i = 0; i < begin_.size(); ++i) begin_[i] = length_ * std::min(first + static_cast<Index>(i), count_ - 1);
+  for (size_t i = 0; i < chosen_.size(); ++i) {
+    const Index number = std::min(first + static_cast<Index>(i), count_ - 1);
+    chosen_[i] = example(number);
+    chosen_[i].mask = Masks::evaluation(static_cast<std::uint64_t>(number));
+  }
   read(exec, tokens, targets);
 }
 
 void Windows::read(const Exec& exec, IntVec tokens, IntVec targets) {
-  for (size_t i = 0; i < begin_.size(); ++i) {
-    stream_->read(begin_[i], length_ + 1, window_.data());
-    std::copy(window_.begin(), window_.end() - 1, tokens_.data() + static_cast<Index>(i) * length_);
-    std::copy(window_.begin() + 1, window_.end(), targets_.data() + static_cast<Index>(i) * length_);
+  for (size_t i = 0; i < chosen_.size(); ++i) {
+    const Index at = static_cast<Index>(i) * length_;
+    stream_->read(chosen_[i].begin, static_cast<Index>(window_.size()), window_.data());
+    if (!labels_.empty()) targets_(i) = chosen_[i].label;
+    else if (masks_.share > 0) masks_.apply(chosen_[i].mask, window_, targets_.data() + at);
+    else std::copy(window_.begin() + 1, window_.end(), targets_.data() + at);
+    std::copy(window_.begin(), window_.begin() + length_, tokens_.data() + at);
   }
   // From memory that is not pinned: the copies are over for the host when these return.
   Kokkos::deep_copy(exec, tokens, tokens_);
-  Kokkos::deep_copy(exec, targets, targets_);
+  if (targets.extent(0) > 0) Kokkos::deep_copy(exec, targets, targets_);
 }
 
 namespace {

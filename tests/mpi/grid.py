@@ -13,6 +13,9 @@ base = ["data.name=glyphs", "data.train_size=80", "data.test_size=16", "data.glo
         "eval.every=4st", "eval.batch=16", "log.every=1st", "log.hess_stats_every=3st", "checkpoint.every=0st", "parallel.slots=8"]
 models = {"mlp": ["model.sizes=24,16", "model.dropout=0.1"], "lenet": ["model.name=lenet"], "resnet20": ["model.name=resnet20", "train.steps=4"],
           "gpt2": ["model.name=gpt2", "model.layers=2", "model.heads=2", "model.width=24", "data.name=sentences", "data.length=20", "train.steps=6"],
+          "encoder": ["model.name=encoder", "model.layers=2", "model.heads=2", "model.width=24", "data.name=sentences", "data.length=20", "train.steps=6"],
+          "classify": ["model.name=encoder", "model.task=classify", "model.layers=2", "model.heads=2", "model.width=24", "data.name=slips",
+                       "data.length=20", "train.steps=6"],
           "vit": ["model.name=vit", "model.width=24", "model.layers=2", "model.heads=3"]}
 # Clipping brings the gradient's norm into the weights.
 optimizers = {"ivon": ["optim.name=ivon", "optim.ess=1e4", "optim.grad_clip=0.5"],
@@ -40,7 +43,7 @@ grid = [(r, t, p) for p, what in programs for r in (1, 2, 4, 8) for t in ((1, 2,
 pairs = list(itertools.product(models, optimizers))
 for provider in ("portable", ""):
     tried = failed = 0
-    for model, optimizer in pairs if whole_jobs.TIER != "C" else [("mlp", "ivon"), ("mlp", "adamw"), ("lenet", "ivon"), ("gpt2", "ivon")]:
+    for model, optimizer in pairs if whole_jobs.TIER != "C" else [("mlp", "ivon"), ("mlp", "adamw"), ("lenet", "ivon"), ("gpt2", "ivon"), ("encoder", "adamw"), ("classify", "ivon")]:
         points = grid if whole_jobs.TIER != "C" else [(1, 1, VARION), (1, 2, VARION)] + draw.sample([g for g in grid if g[0] in (2, 4)], 1)
         found = {}
         for number, (ranks, threads, program) in enumerate(points):

@@ -50,7 +50,9 @@ std::string tiny_cifar() {
   return folder;
 }
 
-Config run_of(const std::string& model, const std::string& optimizer, const std::string& dir, int steps, int stop) {
+/// `model` is its name, or encoder and its task.
+Config run_of(const std::string& what, const std::string& optimizer, const std::string& dir, int steps, int stop) {
+  const std::string model = what.substr(0, what.find(' '));
   Config c = config_of({{"model.name", model},
                         {"optim.name", optimizer},
                         {"optim.warmup", "3st"},
@@ -71,8 +73,13 @@ Config run_of(const std::string& model, const std::string& optimizer, const std:
     set("model.sizes", "8");
     set("model.dropout", "0.1");
     set("data.global_batch", "24");  // does not divide the 400 examples
-  } else if (model == "gpt2") {
+  } else if (model == "gpt2" || model == "encoder") {
     set("data.name", "sentences");
+    if (what == "encoder classify") {
+      set("data.name", "slips");
+      set("model.task", "classify");
+      set("data.val_size", "4");
+    }
     set("data.length", "16");
     set("data.train_size", "30");
     set("data.test_size", "5");
@@ -101,7 +108,7 @@ TEST_CASE("E1: every optimizer and model resumes exactly") {
   const std::string root = "exact-test";
   std::filesystem::remove_all(root);
   constexpr int steps = 8;
-  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2", "vit"})
+  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2", "encoder", "encoder classify", "vit"})
     for (const std::string optimizer : {"ivon", "von", "adamw", "sgd"}) {
       const std::string whole = root + "/whole-" + model + optimizer;
       REQUIRE(train_run(run_of(model, optimizer, whole, steps, 0), true).code == Exit::ok);

@@ -20,6 +20,7 @@ const std::map<std::string, Change> kClasses{
     {"model.dropout", Change::refused}, {"model.activation", Change::refused}, {"model.size", Change::refused},
     {"model.width", Change::refused}, {"model.layers", Change::refused}, {"model.heads", Change::refused},
     {"model.positions", Change::refused}, {"model.lora_rank", Change::refused}, {"model.bias", Change::refused}, {"model.gelu", Change::refused}, {"model.patch", Change::refused}, {"model.pool", Change::refused},
+    {"model.task", Change::refused}, {"model.masked", Change::refused},
     {"model.init", Change::refused}, {"model.freeze", Change::refused}, {"model.init_skip", Change::refused}, {"model.init_hess", Change::refused},
     {"data.name", Change::refused}, {"data.global_batch", Change::refused}, {"data.train_size", Change::refused},
     {"data.val_size", Change::refused}, {"data.test_size", Change::told}, {"data.path", Change::free}, {"data.root", Change::free},

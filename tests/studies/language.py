@@ -79,4 +79,31 @@ run("-q", "data", "convert", "names.txt", "tokens.bin", "--tokenizer=bytes")
 run("-q", "train", *small, *ivon, "data.name=tokens", "data.path=tokens.bin", "data.val_path=tokens.bin", "data.vocab=tokens.tokenizer", "run.name=tokens",
     "train.steps=3")
 assert run("sample", "runs/tokens/final.h5", "--tokens=5", "--prompt=say").startswith("say")  # bytes, that need not be UTF-8
+
+# An encoder: hidden tokens first, then classes of passages from there; its head is new.
+encoder = ["model.name=encoder", "model.layers=2", "model.heads=4", "model.width=32", "data.length=32", "data.global_batch=16", "eval.every=0st",
+           "eval.samples=2", "data.test_size=100", "log.every=100st", "optim.name=adamw", "optim.lr=2e-3", "optim.warmup=20st"]
+run("train", *encoder, "data.name=sentences", "train.steps=200", "run.name=hidden")
+hidden = value(run("evaluate", "runs/hidden/final.h5"), "mean/nll")
+assert hidden < 3.2, hidden  # 3.99 nats at first, 3.23 by the letters' frequencies
+assert hidden == value(run("evaluate", "runs/hidden/final.h5", "run.seed=9"), "mean/nll")
+assert "encoder is no language model" in run("sample", "runs/hidden/final.h5", code=78)
+classify = [*encoder, "model.task=classify", "data.name=slips", "train.steps=30"]
+said = run("train", *classify, "model.init=runs/hidden/final.h5", "model.init_skip=head", "run.name=classes")
+assert "starting from runs/hidden/final.h5: 15 of 17 tensors; as drawn: head.weight, head.bias" in said, said
+said = run("evaluate", "runs/classes/final.h5")
+assert 0.3 < value(said, "mean/acc") <= 1 and "confidence  accuracy" in said, said
+assert "no tensor 'head.weight'; model.init_skip=head" in run("train", *classify, "model.init=runs/hidden/final.h5", "run.name=wrong", code=65)
+assert "encoder is no language model" in run("sample", "runs/classes/final.h5", code=78)
+said = run("train", *classify, "model.init=runs/hidden/final.h5", "model.lora_rank=2", "run.name=adapters")
+assert "2114 parameters, 27520 frozen ones" in said, said  # adapters and the head
+assert "the same bits, ok" in run("verify", "resume", *classify, "model.init=runs/hidden/final.h5", "model.init_skip=head")
+# Who wrote it: files that are classes, in the alphabet of the run before, which is enough to tell them apart in no time.
+os.makedirs(f"{work}/authors")
+for name, words in (("anna", ["see", "know", "help", "find"]), ("boris", ["red", "blue", "green", "black"])):
+    with open(f"{work}/authors/{name}.txt", "w") as f:
+        f.write("".join(f"the {words[i % 4]} {words[i * 7 % 3]}.\n" for i in range(400)))
+authors = [*classify, "data.name=passages", "data.path=authors", "data.vocab=runs/hidden/final.h5", "data.test_size=0"]
+run("train", *authors, "model.init=runs/hidden/final.h5", "model.init_skip=head", "run.name=authors")
+assert value(run("evaluate", "runs/authors/final.h5"), "mean/acc") > 0.95
 print("ok")

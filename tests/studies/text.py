@@ -61,6 +61,27 @@ assert get("out/c.tokenizer").decode() == 'chars:"\\n abcf\u00e9\u6f22"\n', get(
 put("more.txt", "abba\n")
 run("data", "convert", "more.txt", "out/d.bin", "--vocab=out/c.tokenizer")  # the same alphabet
 assert struct.unpack("<5H", get("out/d.bin")) == (2, 3, 3, 2, 0)
+# The token of a text's end before every file: no word goes from one file to the next ("a" and "b" at a border stay two tokens).
+end = len(tokens) - 1
+os.makedirs(work + "/texts")
+put("texts/1.txt", "ab a")
+put("texts/2.txt", "b ab\n" * 3)
+put("texts/3.txt", "")
+put("texts/4.txt", "c")
+run("data", "convert", "texts", "out/j.bin", "--vocab=vocabulary")
+assert struct.unpack("<11H", get("out/j.bin")) == (256, 257, 257, 10, 98, 257, 10, 98, 257, 10, 99)
+said = run("data", "convert", "texts", "out/m.bin", "--vocab=vocabulary", "--end-of-text")
+assert "16 tokens" in said and struct.unpack("<16H", get("out/m.bin")) == (end, 256, 32, 97, end, 98, 257, 10, 98, 257, 10, 98, 257, 10, end, 99), get("out/m.bin")
+run("data", "decode", "out/m.bin", "marked.txt")
+assert get("marked.txt").decode() == "<|endoftext|>ab a<|endoftext|>" + "b ab\n" * 3 + "<|endoftext|>c"
+run("data", "convert", "texts/4.txt", "out/o.bin", "--vocab=vocabulary", "--end-of-text")
+assert struct.unpack("<2H", get("out/o.bin")) == (end, 99)
+os.makedirs(work + "/long")
+put("long/1.txt", "ab " * 3000000 + "a")  # more than is read at a time
+put("long/2.txt", "b")
+run("data", "convert", "long", "out/l.bin", "--vocab=vocabulary", "--end-of-text")
+ids = get("out/l.bin")
+assert struct.unpack("<3H", ids[:6]) == (end, 256, 257) and struct.unpack("<5H", ids[-10:]) == (257, 32, 97, end, 98), ids[-10:]
 put("any.bin", bytes(range(256)))
 run("data", "convert", "any.bin", "out/e.bin", "--tokenizer=bytes")
 assert struct.unpack("<256H", get("out/e.bin")) == tuple(range(256))
@@ -81,11 +102,14 @@ for words, code, part in [
         (["more.txt", "out/x.bin", "--tokenizer=bytes", "--format=raw"], 64, "--format"),
         (["more.txt", "out/x.bin", "--tokenizer=bytes", "--shard-tokens=-1"], 64, "--shard-tokens"),
         (["more.txt", "out/x.bin", "--tokenizer=bytes", "--vocab=out/c.tokenizer"], 64, "leave out --tokenizer"),
+        (["more.txt", "out/x.bin", "--tokenizer=bytes", "--end-of-text"], 64, "the tokenizer bytes has no token <|endoftext|>"),
         (["more.txt"], 64, "use: data info"),
         (["more.txt", "/proc/none/x.bin", "--tokenizer=bytes"], 73, "/proc/none")]:
     said = run("data", "convert", *words, code=code)
     assert part in said, (words, said)
 assert sorted(os.listdir(work + "/out")) == before, os.listdir(work + "/out")
+assert "use: data info" in run("data", "decode", "out/t.bin", "x.txt", "--end-of-text", code=64)
+assert "use: data info" in run("data", "info", "--end-of-text", code=64)
 assert "odd number" in run("data", "decode", "odd.bin", "x.txt", "--vocab=vocabulary", code=65)
 put("two.tokenizer", 'chars:"ab"\n')
 assert "out/e.bin: token 2 is 2, not below the vocabulary's size, 2" in run("data", "decode", "out/e.bin", "x.txt", "--vocab=two.tokenizer", code=65)
@@ -97,6 +121,10 @@ assert "3125 training, 313 test, 0 shifted examples of [64], 54 classes, digest 
 assert "training, 2" in said and "tokenizer chars" in said, said
 said = run("data", "check", "data.name=text", "data.path=folder", "data.length=100", "data.tokenizer=gpt2", "data.vocab=vocabulary")
 assert "examples of [100], 259 classes" in said and "tokenizer gpt2" in said, said
+said = run("data", "check", "data.name=slips")
+assert "2 classes" in said and "tokenizer chars" in said, said
+said = run("data", "check", "data.name=passages", "data.path=texts", "data.length=1", "data.val_share=0.5", "data.tokenizer=bytes", code=65)
+assert "texts/3.txt (training part): 0 tokens" in said, said
 both = ["data.name=tokens", "data.path=out/s_*.bin", "data.val_path=out/t.bin"]
 assert "50304 classes" in run("data", "check", *both)
 assert "259 classes" in run("data", "check", *both, "data.vocab=vocabulary")

@@ -17,12 +17,15 @@ void count(Kokkos::Profiling::SpaceHandle, const char* label, const void*, std::
 }  // namespace
 
 TEST_CASE("training allocates nothing after its first step") {
-  for (const std::string model : {"mlp", "lenet", "resnet20", "gpt2", "vit"})
+  for (const std::string what : {"mlp", "lenet", "resnet20", "gpt2", "encoder", "encoder classify", "vit"})
     for (const std::string optimizer : {"ivon", "von", "adamw", "sgd"}) {
-      Config c = config_of({{"model.name", model}, {"optim.name", optimizer}, {"data.name", model == "gpt2" ? "sentences" : "glyphs"},
+      const std::string model = what.substr(0, what.find(' '));
+      const bool classifies = what == "encoder classify", text = model == "gpt2" || model == "encoder";
+      Config c = config_of({{"model.name", model}, {"optim.name", optimizer}, {"data.name", classifies ? "slips" : text ? "sentences" : "glyphs"},
                             {"data.train_size", "20"}, {"data.test_size", "4"}, {"data.global_batch", "8"},
                             {"optim.grad_clip", "0.01"}});
       for (const auto& [key, value] : Models::of().find(model).small) c.set(key, value, "test");
+      if (classifies) c.set("model.task", "classify", "test");
       const DataSet data = load_data(c);
       if (c.has("optim.ess")) c.set("optim.ess", "20", "test");
       Layout layout;
@@ -39,7 +42,7 @@ TEST_CASE("training allocates nothing after its first step") {
         trainer.news();
       }
       Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
-      INFO(model << " with " << optimizer << ": " << last);
+      INFO(what << " with " << optimizer << ": " << last);
       CHECK(allocated == 0);
     }
 }

@@ -90,6 +90,26 @@ TEST_CASE("adapters beside a frozen GPT-2 have the gradients they have beside a 
              });
 }
 
+TEST_CASE("adapters and a new head beside a frozen encoder have the gradients they have beside a trained one") {
+  Config c;
+  c.set("model.name", "encoder", "test");
+  for (const auto& [key, value] : Models::of().find("encoder").small) c.set(key, value, "test");
+  c.set("model.lora_rank", "3", "test");
+  c.set("model.task", "classify", "test");
+  c.resolve();
+  const Model& m = Models::of().find("encoder");
+  const auto rule = [&](const std::string& name) { return m.frozen(name, c); };
+  check_same(rule, 2 * 4 * 2 + 2,
+             [&](Graph& g, Net& n) {
+               n.x = g.input({3, 8}, true);
+               return mean_squared_error(g, m.build(g, n.x, c, {2, 11}), g.input({3, 2}));
+             },
+             [](Net& n, Replay& r) {
+               const IntVec tokens = r.ints(n.x);
+               Kokkos::parallel_for("varion::test::tokens", Range(Exec(), 0, 24), KOKKOS_LAMBDA(const Index i) { tokens(i) = static_cast<std::int32_t>(i * 7 % 12); });
+             });
+}
+
 TEST_CASE("any tensors of a network of images may be frozen") {
   const auto build = [](Graph& g, Net& n) {
     n.x = g.input({4, 6, 6, 3});

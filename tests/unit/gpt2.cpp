@@ -185,6 +185,7 @@ TEST_CASE("merging: as the paper's loop, whatever the vocabulary, and any bytes 
     }
     const std::int32_t end = static_cast<std::int32_t>(v.tokens.size()) - 1;
     CHECK(t->decode(&end, 1) == "<|endoftext|>");
+    CHECK(t->end_of_text() == end);
     const auto of_text = t->encode("<|endoftext|>");  // text that looks like it is text
     CHECK(std::find(of_text.begin(), of_text.end(), end) == of_text.end());
   }

@@ -203,9 +203,12 @@ TEST_CASE("text files: one, or a folder's, in pieces") {
   CHECK(files.size() == 11);
   for (int pass = 0; pass < 2; ++pass, files.rewind()) {
     std::string all;
-    while (files.next(4, all)) {
-    }
+    std::string borders;
+    do borders += files.at_border() ? std::to_string(all.size()) + " " : "";
+    while (files.next(4, all));
     CHECK(all == "hello world");
+    CHECK(borders == "0 6 11 ");
+    CHECK(files.at_border());  // behind the end
   }
   CHECK(files.place(5) == kDir + "/t/a.txt: byte 5");
   CHECK(files.place(6) == kDir + "/t/b.txt: byte 0");

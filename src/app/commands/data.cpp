@@ -20,7 +20,7 @@ namespace {
 constexpr const char* kUsage =
     "data info|check [FILE.ini] [data.name=NAME ...] | "
     "convert TEXT OUT.bin [--tokenizer=gpt2|chars|bytes] [--vocab=FOLDER|FILE.tokenizer] [--format=nanogpt|llmc] "
-    "[--shard-tokens=N] [--force] | decode TOKENS OUT.txt [--vocab=FOLDER|FILE.tokenizer] [--force]";
+    "[--shard-tokens=N] [--end-of-text] [--force] | decode TOKENS OUT.txt [--vocab=FOLDER|FILE.tokenizer] [--force]";
 
 /// How far a long work is: a bar on a terminal, else a line every half a minute.
 class Progress {
@@ -88,7 +88,8 @@ std::pair<std::string, std::string> place_for(const std::filesystem::path& path,
   return {path.has_parent_path() ? path.parent_path().string() : ".", path.filename().string()};
 }
 
-int convert(const Arguments& a, bool force) {
+/// With `separate` the token of a text's end stands before every file, and no word goes from one to the next.
+int convert(const Arguments& a, bool force, bool separate) {
   const std::string format = a.flag("format", "nanogpt"), vocabulary = a.flag("vocab", ""), out = a.words[2];
   require(format == "nanogpt" || format == "llmc", Exit::usage, "--format must be nanogpt or llmc");
   const auto shard = parse_real(a.flag("shard-tokens", "0"));
@@ -117,7 +118,20 @@ int convert(const Arguments& a, bool force) {
       tokenizer = tokenizer_for(a.flag("tokenizer", "gpt2"), pieces, vocabulary);
       files.rewind();
     }
-    while (files.next(std::max(kPiece, rest.size()), rest)) {  // `rest` grows only within one word
+    const std::int32_t end = tokenizer->end_of_text();
+    require(!separate || end >= 0, Exit::usage, "--end-of-text: the tokenizer ", tokenizer->describe().substr(0, tokenizer->describe().find(':')),
+            " has no token <|endoftext|>: leave it out, or take gpt2's");
+    const auto finish_text = [&] {
+      tokens = tokenizer->encode(rest);
+      writer.write(tokens.data(), tokens.size());
+      before += rest.size();
+      rest.clear();
+    };
+    for (;;) {
+      const bool begins = separate && files.at_border();
+      if (begins) finish_text();
+      if (!files.next(std::max(kPiece, rest.size()), rest)) break;  // `rest` grows only within one word
+      if (begins) writer.write(&end, 1);
       tokens.clear();
       const size_t taken = tokenizer->encode_front(rest, tokens);
       writer.write(tokens.data(), tokens.size());
@@ -125,8 +139,7 @@ int convert(const Arguments& a, bool force) {
       before += taken;
       progress.at(before);
     }
-    tokens = tokenizer->encode(rest);
-    writer.write(tokens.data(), tokens.size());
+    finish_text();
     writer.finish();
     io::commit_file(described.first, described.second, tokenizer->describe() + "\n");
   } catch (const TextError& e) {
@@ -170,15 +183,16 @@ int decode(const Arguments& a, bool force) {
 int data_command(const std::vector<std::string>& words) {
   std::vector<std::string> plain;
   for (const std::string& w : words)
-    if (w != "--force") plain.push_back(w);
-  const bool force = plain.size() < words.size();
+    if (w != "--force" && w != "--end-of-text") plain.push_back(w);
+  const bool force = std::count(words.begin(), words.end(), "--force") > 0, separate = std::count(words.begin(), words.end(), "--end-of-text") > 0;
   const Arguments a = parse_arguments(plain, {"tokenizer", "vocab", "format", "shard-tokens"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
   const bool shows = verb == "info" || verb == "check";
-  require((shows && a.flags.empty() && !force) || ((verb == "convert" || verb == "decode") && a.words.size() == 3 && a.settings.empty()),
+  require((shows && a.flags.empty() && !force && !separate) ||
+              ((verb == "convert" || (verb == "decode" && !separate)) && a.words.size() == 3 && a.settings.empty()),
           Exit::usage, "use: ", kUsage);
   if (shows) return describe(a, verb == "check");
-  return verb == "convert" ? convert(a, force) : decode(a, force);
+  return verb == "convert" ? convert(a, force, separate) : decode(a, force);
 }
 
 namespace {

@@ -18,7 +18,7 @@ int evaluate_command(const std::vector<std::string>& words) {
   r->config.set("eval.samples", a.flag("samples", r->config.text("eval.samples")), "--samples");
   for (const auto& [k, v] : final_metrics(*r->evaluator, *r->optimizer, r->data, r->config))
     std::printf("%-18s %.6g\n", k.c_str(), v);
-  if (r->data.classes > 0 && r->data.vocabulary == 0) {
+  if (!r->data.test.labels.empty()) {
     std::printf("\nconfidence  accuracy  examples   (averaged over samples)\n");
     for (const ReliabilityBin& b : r->evaluator->reliability)
       if (b.count > 0)
