@@ -17,6 +17,8 @@ def curve(run, key):
     with open(f"{run}/metrics.jsonl") as f:
         records = [json.loads(line) for line in f]
     points = {r["step"]: r[key] for r in records if key in r}
+    last = key.replace("test_at_mean/", "mean/")  # the name of the same at the end of a run
+    points.update({r["step"]: r[last] for r in records if last in r})
     if not points:
         print(f"curves: {run} has no {key}", file=sys.stderr)
         sys.exit(66)
