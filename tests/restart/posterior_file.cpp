@@ -239,7 +239,7 @@ TEST_CASE("a large file holds its numbers where they belong, and loads without a
   CHECK(took < 1.5 * bytes);
 #endif
   io::reset_resident_peak();
-  const double saving = io::resident_peak();
+  [[maybe_unused]] const double saving = io::resident_peak();
   io::save_posterior("large-test", "p.h5", p);
 #ifndef __SANITIZE_ADDRESS__
   CHECK(io::resident_peak() - saving < 0.1 * bytes);
