@@ -16,11 +16,7 @@
 
 // IVDEP: the passes of this loop do not depend on one another. LANES: the same for a short loop over the lanes of one
 // vector, which GCC would unroll first, to vectorise the loop around it, strided. UNROLL: unrolled whole.
-#if defined(__HIP__)  // a thread's loops are of four elements: clang would only say that it does not vectorise them
-#define VARION_IVDEP
-#define VARION_LANES
-#define VARION_UNROLL _Pragma("unroll")
-#elif defined(__clang__)
+#if defined(__clang__)
 #define VARION_IVDEP _Pragma("clang loop vectorize(assume_safety)")
 #define VARION_LANES VARION_IVDEP
 #define VARION_UNROLL _Pragma("unroll")
