@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "core/types.hpp"
+#include "core/blocks.hpp"
 
 // GPU compilers unroll long loops until registers run out, and leave short ones whose bodies are large.
 #if defined(__CUDACC__) || defined(__clang__)
@@ -20,11 +20,8 @@
 
 namespace varion::backend {
 
-/// Four neighbouring words, moved at once.
-struct alignas(16) Four {
-  Real v[4];
-};
-KOKKOS_INLINE_FUNCTION Four four(const Real* at) { return *reinterpret_cast<const Four*>(at); }
+/// FourReals neighbouring words, moved at once.
+KOKKOS_INLINE_FUNCTION FourReals four(const Real* at) { return *reinterpret_cast<const FourReals*>(at); }
 
 /// Where a slot stands: column x of NX, row y. 32 neighbouring slots cover 8 x 4, and slots 2 i and 2 i + 1 share a column: a
 /// warp then asks for few different words of either tile.
@@ -62,12 +59,12 @@ struct AttentionTiles {
       const Place<16> at(slot0 + s);
       VARION_ROLLED
       for (int q = 0; q < fours; ++q) {
-        Four right[C];
+        FourReals right[C];
         for (int c = 0; c < C; ++c) right[c] = four(b + (at.x + 16 * c) * kPitch + 4 * q);
         for (int r = 0; r < R; ++r) {
-          const Four left = four(a + (at.y + 8 * r) * kPitch + 4 * q);
+          const FourReals left = four(a + (at.y + 8 * r) * kPitch + 4 * q);
           for (int e = 0; e < 4; ++e)
-            for (int c = 0; c < C; ++c) sum[s][r][c] = std::fma(left.v[e], right[c].v[e], sum[s][r][c]);
+            for (int c = 0; c < C; ++c) sum[s][r][c] = std::fma(left.word[e], right[c].word[e], sum[s][r][c]);
         }
       }
     }
@@ -80,12 +77,12 @@ struct AttentionTiles {
       const Place<NX> at(slot0 + s);
       VARION_ROLLED
       for (int q = 0; q < fours; ++q) {
-        Four right[4];
+        FourReals right[4];
         for (int e = 0; e < 4; ++e) right[e] = four(b + (4 * q + e) * (4 * NX + 4) + 4 * at.x);
         for (int r = 0; r < R; ++r) {
-          const Four left = four(a + (at.y + kTeam / NX * r) * kPitch + 4 * q);
+          const FourReals left = four(a + (at.y + kTeam / NX * r) * kPitch + 4 * q);
           for (int e = 0; e < 4; ++e)
-            for (int f = 0; f < 4; ++f) sum[s][r][f] = std::fma(left.v[e], right[e].v[f], sum[s][r][f]);
+            for (int f = 0; f < 4; ++f) sum[s][r][f] = std::fma(left.word[e], right[e].word[f], sum[s][r][f]);
         }
       }
     }

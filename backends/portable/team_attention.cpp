@@ -15,7 +15,7 @@ struct AttentionTeam {
   using Tiles = AttentionTiles<Threads>;
   using Policy = Kokkos::TeamPolicy<Exec, Kokkos::IndexType<Index>, Kokkos::LaunchBounds<Tiles::kTeam, Kept <= 96 ? 3 : 2>>;
   using Member = typename Policy::member_type;
-  using Scratch = Kokkos::View<Four*, Exec::scratch_memory_space, Kokkos::MemoryUnmanaged>;
+  using Scratch = Kokkos::View<FourReals*, Exec::scratch_memory_space, Kokkos::MemoryUnmanaged>;
   static constexpr int kSlots = Tiles::kSlots, kSide = Tiles::kSide;
   static constexpr int kFours = (2 * Tiles::kWords + 2 * kSide) / 4;  // the two tiles, and two numbers a row
 
@@ -43,6 +43,19 @@ struct AttentionTeam {
   KOKKOS_INLINE_FUNCTION Index item(Index team) const { return team / parts() / tiles(); }
   KOKKOS_INLINE_FUNCTION int count(Index from, Index end, Index most) const {
     return static_cast<int>(end - from < most ? end - from : most);
+  }
+
+  /// The kernel's run<R> for a team's tile of up to 8 R rows.
+  template <class Kernel>
+  KOKKOS_INLINE_FUNCTION void by_height(const Kernel& kernel, const Member& team, bool reversed) const {
+    const Index from = first(team.league_rank(), reversed);
+    const int rows = count(from, s.length, tall);
+    if (rows > 32)
+      kernel.template run<8>(team, from, rows);
+    else if (rows > 16)
+      kernel.template run<4>(team, from, rows);
+    else
+      kernel.template run<2>(team, from, rows);
   }
 
   /// to[row pitch + column] (+)= the sums, of `rows` rows and what is left of the width.
@@ -77,14 +90,7 @@ struct AttentionForward : AttentionTeam<Threads, Wide, Groups, 40 + Wide / 2 * G
       : Base(exec, shape), qkv(in.data()), y(out.data()), log_sum(sums.data()) {}
 
   KOKKOS_INLINE_FUNCTION void operator()(const typename Base::Member& team) const {
-    const Index first = Base::first(team.league_rank(), s.causal);
-    const int rows = Base::count(first, s.length, Base::tall);
-    if (rows > 32)
-      run<8>(team, first, rows);
-    else if (rows > 16)
-      run<4>(team, first, rows);
-    else
-      run<2>(team, first, rows);
+    Base::by_height(*this, team, s.causal);
   }
 
   template <int R>
@@ -195,14 +201,7 @@ struct AttentionGradient : AttentionTeam<Threads, Wide, Groups, 64 + Wide / 2 * 
       : Base(exec, shape), qkv(in.data()), dy(above.data()), log_sum(sums.data()), along(dots.data()), add(onto), dqkv(out.data()) {}
 
   KOKKOS_INLINE_FUNCTION void operator()(const typename Base::Member& team) const {
-    const Index first = Base::first(team.league_rank(), s.causal && !Keys);
-    const int rows = Base::count(first, s.length, Base::tall);
-    if (rows > 32)
-      run<8>(team, first, rows);
-    else if (rows > 16)
-      run<4>(team, first, rows);
-    else
-      run<2>(team, first, rows);
+    Base::by_height(*this, team, s.causal && !Keys);
   }
 
   /// log_sum and along of up to 64 queries.
