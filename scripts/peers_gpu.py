@@ -140,7 +140,7 @@ def main():
             if not forms:
                 continue
             any_row = next(iter(forms.values()))
-            cells = [f"{rate(any_row, m['median_s']):.4g}" for m in mine]
+            cells = [f"{rate(any_row, m['median_s']):.4g}" for m in mine] + [""] * (2 - len(mine))
             best = min((m["median_s"] for m in mine), default=None)
             for form in ("eager", "compile"):
                 r = forms.get(form)

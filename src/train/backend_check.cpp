@@ -19,7 +19,7 @@ constexpr double kRate = 1e-3;
 
 /// What a tensor may differ by. First weights are mean + noise and differ by a few roundings. Gradients, and all that is made
 /// of them, differ by the order of sums, 1e-6, and by activations within a rounding of a kink, which pass the
-/// gradient on one side only: 3e-3 in resnet20. With factors of 10 bits more of them do, with 7 bits more still.
+/// gradient on one side only: 3e-3 in resnet20. With factors of 10 bits more of them do, with 7 bits more still (0.5 is reckoned, not measured).
 double tolerance_of(const std::string& state) {
   if (state == "first_weights") return 1e-5;
   switch (backend::precision()) {
