@@ -12,10 +12,16 @@ if(NOT support OR NOT TARGET varion)
 endif()
 add_library(varion_test_support OBJECT ${support})
 target_link_libraries(varion_test_support PUBLIC varion_common Catch2::Catch2)
+# Catch2 itself, of which this is most, is neither what is tested nor what takes time.
+target_compile_options(varion_test_support PRIVATE -O1)
+if(VARION_SANITIZE)
+  target_compile_options(varion_test_support PRIVATE -fno-sanitize=all)
+endif()
 target_include_directories(varion_test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 
 # The program with faults on purpose (src/core/inject.hpp): the few sources that call them are compiled a second time.
 set(injecting src/graph/graph.cpp src/train/network.cpp src/train/run.cpp)
+set_source_files_properties(${injecting} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 add_executable(varion_inject src/app/main.cpp tests/inject/inject.cpp ${injecting})
 target_compile_definitions(varion_inject PRIVATE VARION_INJECT)
 target_link_libraries(varion_inject PRIVATE varion_common)
@@ -25,7 +31,11 @@ foreach(name core graph ops optim data comm posterior train study bench backends
   endif()
 endforeach()
 
-set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_INJECT_BIN=$<TARGET_FILE:varion_inject>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support;OMP_NUM_THREADS=2;OMP_PROC_BIND=false")
+set(threads 1)
+if(OPENMP IN_LIST Kokkos_DEVICES)
+  set(threads 2)
+endif()
+set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_INJECT_BIN=$<TARGET_FILE:varion_inject>;VARION_SOURCE_DIR=${CMAKE_SOURCE_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support;OMP_NUM_THREADS=${threads};OMP_PROC_BIND=false")
 # mpirun refuses root and more ranks than cores unless told otherwise.
 list(APPEND environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
   OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1)
@@ -34,6 +44,11 @@ foreach(folder ${kinds})
   get_filename_component(kind ${folder} NAME)
   if(NOT IS_DIRECTORY ${folder} OR "${kind}" MATCHES "^(support|fuzz|inject)$")
     continue()
+  endif()
+  # How many processors a test keeps busy: tests beside each other (ctest -j) do not outnumber the machine's.
+  set(busy ${threads})
+  if("${kind}" MATCHES "^(mpi|faults)$")
+    set(busy 4)
   endif()
   # MPI never gives back all it takes, from plugins that are gone at the end; and leaks cannot be looked for under strace.
   set(kind_environment ${environment})
@@ -55,14 +70,14 @@ foreach(folder ${kinds})
       set(launcher ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} 4)
     endif()
     add_test(NAME ${kind}.${file} COMMAND ${launcher} $<TARGET_FILE:test_${kind}> -\# "[\#${file}]")
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600 PROCESSORS ${busy}
       ENVIRONMENT "${kind_environment}" SKIP_REGULAR_EXPRESSION "\\[skipped\\]")
   endforeach()
   file(GLOB scripts CONFIGURE_DEPENDS ${folder}/*.py)
   foreach(script ${scripts})
     get_filename_component(file ${script} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND ${VARION_PYTHON} ${script})
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 900
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 900 PROCESSORS ${busy}
       ENVIRONMENT "${kind_environment}" SKIP_RETURN_CODE 77)
   endforeach()
 endforeach()

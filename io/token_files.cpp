@@ -13,7 +13,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tokens are read and wr
 
 namespace {
 // A nanoGPT file that began with the same bytes would begin with token 55496 (or 56033), which GPT-2 does not have.
-constexpr std::int32_t kMagic = 20240520, kMagic32 = 20240801;
+constexpr std::int32_t kTokens16 = 20240520, kTokens32 = 20240801;
 constexpr std::uint64_t kHeader = 256 * sizeof(std::int32_t);
 constexpr int kMostOpen = 64;
 
@@ -51,8 +51,8 @@ void TokenFiles::add(const std::string& path) {
   const auto refuse = [&](const std::string& reason) { fail(Exit::data, path, ": ", reason, ": make it again with `varion data convert`"); };
   std::array<std::int32_t, 3> head{};  // magic, version, count
   in.read(0, reinterpret_cast<char*>(head.data()), static_cast<size_t>(std::min<std::uint64_t>(sizeof head, f.bytes)));
-  if (head[0] == kMagic32) refuse("a file of llm.c with 32-bit tokens, only those of 16 bits are read");
-  if (head[0] == kMagic) {
+  if (head[0] == kTokens32) refuse("a file of llm.c with 32-bit tokens, only those of 16 bits are read");
+  if (head[0] == kTokens16) {
     f.header = kHeader;
     if (f.bytes < kHeader) refuse(text("it ends inside llm.c's header, after ", f.bytes, " of ", kHeader, " bytes"));
     if (head[1] != 1) refuse(text("version ", head[1], " of llm.c's format, only 1 is read"));
@@ -193,7 +193,7 @@ void TokenWriter::close() {
   flush();
   if (format_ == TokenFormat::llmc) {
     require(in_file_ <= 0x7fffffff, Exit::data, in_file_, " tokens are more than llm.c's header can count: use --shard-tokens");
-    std::array<std::int32_t, 256> head{kMagic, 1, static_cast<std::int32_t>(in_file_)};
+    std::array<std::int32_t, 256> head{kTokens16, 1, static_cast<std::int32_t>(in_file_)};
     file_->write(0, reinterpret_cast<const char*>(head.data()), sizeof head);
   }
   file_->commit();

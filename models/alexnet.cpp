@@ -16,7 +16,7 @@ Node alexnet(Graph& g, Node x, const Config&, const Sizes& sizes) {
 }
 
 namespace {
-const bool registered =
+const bool registered_alexnet =
     Models::of().add("alexnet", {"AlexNet with SiLU for 32 x 32 images", {32, 32, 3}, alexnet});
 }  // namespace
 

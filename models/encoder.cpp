@@ -28,10 +28,10 @@ std::vector<OptionSpec> encoder_options() {
   all.push_back({"model.pool", T::choice, "mean", "what the head of classes sees: the mean over tokens, or the first token", {"mean", "first"}});
   return all;
 }
-const StepCase timed{"encoder-10m", {}, {256}, {16}, 65};
-const bool registered =
+const StepCase encoder_step{"encoder-10m", {}, {256}, {16}, 65};
+const bool registered_encoder =
     add_options("encoder", encoder_options()) &&
-    Models::of().add("encoder", {"transformer encoder: hidden tokens of a text, or classes of passages", {8}, encoder, {timed},
+    Models::of().add("encoder", {"transformer encoder: hidden tokens of a text, or classes of passages", {8}, encoder, {encoder_step},
                                  {{"model.layers", "2"}, {"model.heads", "2"}, {"model.width", "12"}}, kTokenTable,
                                  [](const std::string& name, const Config& config) {
                                    return name.rfind("head.", 0) != 0 && frozen_beside_adapters(name, config);  // classes are new

@@ -14,12 +14,12 @@ namespace {
 const std::vector<std::pair<std::string, std::string>> k124m{{"model.layers", "12"}, {"model.heads", "12"}, {"model.width", "768"}, {"model.positions", "1024"}};
 const std::vector<Index> kLongBatches = kHostExec ? std::vector<Index>{1} : std::vector<Index>{1, 16},
                          kSmallBatches = kHostExec ? std::vector<Index>{16} : std::vector<Index>{16, 64};
-const StepCase timed[]{{"gpt2-124m-64", k124m, {64}, {4}, 50304},
-                       {"gpt2-124m-1024", k124m, {1024}, kLongBatches, 50304},
-                       {"gpt2-10m", {}, {256}, kSmallBatches, 65}};
-const bool registered =
+const StepCase gpt2_steps[]{{"gpt2-124m-64", k124m, {64}, {4}, 50304},
+                            {"gpt2-124m-1024", k124m, {1024}, kLongBatches, 50304},
+                            {"gpt2-10m", {}, {256}, kSmallBatches, 65}};
+const bool registered_gpt2 =
     add_options("gpt2", transformer_options()) &&
-    Models::of().add("gpt2", {"GPT-2 of any size, from tokens", {8}, gpt2, {timed, timed + 3},
+    Models::of().add("gpt2", {"GPT-2 of any size, from tokens", {8}, gpt2, {gpt2_steps, gpt2_steps + 3},
                               {{"model.layers", "2"}, {"model.heads", "2"}, {"model.width", "12"}}, kTokenTable, frozen_beside_adapters});
 }  // namespace
 

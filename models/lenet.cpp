@@ -14,7 +14,7 @@ Node lenet(Graph& g, Node x, const Config&, const Sizes& sizes) {
 }
 
 namespace {
-const bool registered = Models::of().add("lenet", {"LeNet, ReLU, average pooling", {28, 28, 1}, lenet});
+const bool registered_lenet = Models::of().add("lenet", {"LeNet, ReLU, average pooling", {28, 28, 1}, lenet});
 }  // namespace
 
 }  // namespace varion

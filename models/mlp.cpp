@@ -17,12 +17,12 @@ Node mlp(Graph& g, Node x, const Config& config, const Sizes& sizes) {
 
 namespace {
 using T = OptionSpec::Type;
-const StepCase timed{"mlp-1024-1024", {{"model.sizes", "1024,1024"}}, {784}, {128}};
-const bool registered =
+const StepCase mlp_step{"mlp-1024-1024", {{"model.sizes", "1024,1024"}}, {784}, {128}};
+const bool registered_mlp =
     add_options("mlp", {{"model.sizes", T::sizes, "64,64", "hidden widths, e.g. 64,64 (empty: none)"},
                         {"model.activation", T::choice, "relu", "between layers", {"relu", "tanh", "silu"}},
                         {"model.dropout", T::real, "0", "share of hidden units dropped", {}, 0, 0.99}}) &&
-    Models::of().add("mlp", {"perceptron of any widths", {12}, mlp, {timed}});
+    Models::of().add("mlp", {"perceptron of any widths", {12}, mlp, {mlp_step}});
 }  // namespace
 
 }  // namespace varion

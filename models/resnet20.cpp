@@ -27,7 +27,7 @@ Node resnet20(Graph& g, Node x, const Config&, const Sizes& sizes) {
 }
 
 namespace {
-const bool registered =
+const bool registered_resnet20 =
     Models::of().add("resnet20", {"ResNet-20 with FRN for 32 x 32 images",
                                   {32, 32, 3},
                                   resnet20,

@@ -53,8 +53,8 @@ Node transformer_of_tokens(Graph& g, Node tokens, const Config& config, Index vo
   return layer_norm(g, x, "transformer.ln_f", o.bias);
 }
 
+using T = OptionSpec::Type;
 std::vector<OptionSpec> transformer_options() {
-  using T = OptionSpec::Type;
   return {{"model.layers", T::integer, "6", "blocks of attention and perceptron", {}, 1, 1000},
           {"model.heads", T::integer, "6", "heads of an attention", {}, 1, 1000},
           {"model.width", T::integer, "384", "numbers a token, a multiple of the heads", {}, 1, 1e6},

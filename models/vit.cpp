@@ -47,8 +47,8 @@ Node vit(Graph& g, Node x, const Config& config, const Sizes& sizes) {
 
 namespace {
 using T = OptionSpec::Type;
-const StepCase timed{"vit-tiny-32", {{"model.patch", "4"}}, {32, 32, 3}, {64}};
-const bool registered =
+const StepCase vit_step{"vit-tiny-32", {{"model.patch", "4"}}, {32, 32, 3}, {64}};
+const bool registered_vit =
     add_options("vit", {{"model.size", T::choice, "tiny", "width, layers and heads: 192/12/3, 384/12/6, 768/12/12", {"tiny", "small", "base"}},
                         {"model.width", T::integer, "0", "numbers a token (0: as the size)", {}, 0, 65536},
                         {"model.layers", T::integer, "0", "blocks (0: as the size)", {}, 0, 1000},
@@ -58,7 +58,7 @@ const bool registered =
     Models::of().add("vit", {"vision transformer, names as in timm",
                              {8, 8, 3},
                              vit,
-                             {timed},
+                             {vit_step},
                              {{"model.width", "24"}, {"model.layers", "2"}, {"model.heads", "3"}}});
 }  // namespace
 

@@ -12,6 +12,7 @@
 #include <map>
 #include <vector>
 
+#include "backends/narrow.hpp"
 #include "core/error.hpp"
 #include "core/profile.hpp"
 
@@ -20,11 +21,6 @@ namespace varion::backend {
 namespace {
 void check(cublasStatus_t status, const char* what) {
   require(status == CUBLAS_STATUS_SUCCESS, Exit::environment, "cuBLAS: ", what, ": ", cublasGetStatusString(status));
-}
-
-int narrow(Index v) {
-  ensure(v < (Index(1) << 31), "cuBLAS: dimension ", v, " does not fit 32 bits");
-  return static_cast<int>(v);
 }
 
 /// A handle and its workspace, one a stream: its sums then have one order whatever other streams do, and a recorded
@@ -210,7 +206,7 @@ const Provider& cublas() {
 }
 
 namespace {
-const bool registered = add_provider(1, cublas());
+const bool registered_cublas = add_provider(1, cublas());
 }
 
 }  // namespace varion::backend

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "backends/cuda/cublas.hpp"
+#include "backends/narrow.hpp"
 #include "backends/portable/channels_last.hpp"
 #include "core/error.hpp"
 #include "core/profile.hpp"
@@ -33,10 +34,6 @@ cudnnHandle_t library(const Exec& exec) {
   return library();
 }
 
-int narrow(Index v) {
-  ensure(v < (Index(1) << 31), "cuDNN: extent ", v, " does not fit 32 bits");
-  return static_cast<int>(v);
-}
 Index piece(Index words) { return (words + 63) / 64 * 64; }  // parts of scratch start at 256 bytes
 
 cudnnTensorDescriptor_t images(Index n, Index h, Index w, Index c) {
@@ -221,8 +218,8 @@ class Cudnn final : public Provider {
 };
 
 namespace {
-const Cudnn instance;
-const bool registered = add_provider(2, instance);
+const Cudnn cudnn;
+const bool registered_cudnn = add_provider(2, cudnn);
 }  // namespace
 
 }  // namespace varion::backend

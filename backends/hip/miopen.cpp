@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "backends/hip/rocblas.hpp"
+#include "backends/narrow.hpp"
 #include "backends/portable/channels_last.hpp"
 #include "core/error.hpp"
 #include "core/profile.hpp"
@@ -34,10 +35,6 @@ miopenHandle_t library(const Exec& exec) {
   return library();
 }
 
-int narrow(Index v) {
-  ensure(v < (Index(1) << 31), "MIOpen: extent ", v, " does not fit 32 bits");
-  return static_cast<int>(v);
-}
 Index piece(Index words) { return (words + 63) / 64 * 64; }  // parts of scratch start at 256 bytes
 
 /// Extents in the library's order N, C, H, W, strides of channels last.
@@ -199,8 +196,8 @@ class Miopen final : public Provider {
 };
 
 namespace {
-const Miopen instance;
-const bool registered = add_provider(2, instance);
+const Miopen miopen;
+const bool registered_miopen = add_provider(2, miopen);
 }  // namespace
 
 }  // namespace varion::backend

@@ -7,6 +7,7 @@
 
 #include <map>
 
+#include "backends/narrow.hpp"
 #include "core/error.hpp"
 #include "core/profile.hpp"
 
@@ -15,11 +16,6 @@ namespace varion::backend {
 namespace {
 void check(rocblas_status status, const char* what) {
   require(status == rocblas_status_success, Exit::environment, "rocBLAS: ", what, ": ", rocblas_status_to_string(status));
-}
-
-rocblas_int narrow(Index v) {
-  ensure(v < (Index(1) << 31), "rocBLAS: dimension ", v, " does not fit 32 bits");
-  return static_cast<rocblas_int>(v);
 }
 
 /// One a stream, so that sums have one order whatever other streams do; without atomic sums, so that they have one
@@ -81,7 +77,7 @@ const Provider& rocblas() {
 }
 
 namespace {
-const bool registered = add_provider(1, rocblas());
+const bool registered_rocblas = add_provider(1, rocblas());
 }
 
 }  // namespace varion::backend

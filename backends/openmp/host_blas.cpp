@@ -5,21 +5,17 @@
 #include <algorithm>
 
 #include "backends/backend.hpp"
+#include "backends/narrow.hpp"
 #include "core/error.hpp"
 
 namespace varion::backend {
 
 namespace {
-int blas_int(Index v) {
-  ensure(v < (Index(1) << 31), "BLAS dimension ", v, " does not fit 32 bits");
-  return static_cast<int>(v);
-}
-
 void sgemm(bool ta, bool tb, Index m, Index n, Index k, const Real* a, const Real* b, Real beta,
            Real* c) {
   cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans,
-              blas_int(m), blas_int(n), blas_int(k), Real(1), a, blas_int(ta ? m : k), b,
-              blas_int(tb ? k : n), beta, c, blas_int(n));
+              narrow(m), narrow(n), narrow(k), Real(1), a, narrow(ta ? m : k), b,
+              narrow(tb ? k : n), beta, c, narrow(n));
 }
 }  // namespace
 
@@ -201,8 +197,8 @@ class HostBlas final : public Provider {
 };
 
 namespace {
-const HostBlas instance;
-const bool registered = add_provider(1, instance);
+const HostBlas host_blas;
+const bool registered_host_blas = add_provider(1, host_blas);
 }  // namespace
 
 }  // namespace varion::backend

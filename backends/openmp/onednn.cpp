@@ -340,8 +340,8 @@ class OneDnn final : public Provider {
 };
 
 namespace {
-const OneDnn instance;
-const bool registered = add_provider(2, instance);
+const OneDnn onednn;
+const bool registered_onednn = add_provider(2, onednn);
 }  // namespace
 
 }  // namespace varion::backend

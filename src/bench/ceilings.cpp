@@ -104,7 +104,7 @@ void run_ceilings(Bench& bench) {
 }
 
 namespace {
-const bool registered = BenchCases::of().add("ceilings", {"copy, update, FMA, GEMM, launch", 0, run_ceilings});
+const bool registered_ceilings = BenchCases::of().add("ceilings", {"copy, update, FMA, GEMM, launch", 0, run_ceilings});
 }  // namespace
 
 }  // namespace varion

@@ -20,7 +20,7 @@ void run_comm(Bench& bench) {
 }
 
 namespace {
-const bool registered = BenchCases::of().add("comm", {"sums of a gradient over ranks", 1, run_comm});
+const bool registered_comm = BenchCases::of().add("comm", {"sums of a gradient over ranks", 1, run_comm});
 }  // namespace
 
 }  // namespace varion

@@ -69,7 +69,7 @@ void run_files(Bench& bench) {
 }
 
 namespace {
-const bool registered = BenchCases::of().add("files", {"saving and loading a posterior", 1, run_files});
+const bool registered_files = BenchCases::of().add("files", {"saving and loading a posterior", 1, run_files});
 }  // namespace
 
 }  // namespace varion

@@ -193,7 +193,7 @@ void run_ops(Bench& bench) {
                 [&] { sum.take(exec, v, 0, size); });
 }
 
-const bool registered =
+const bool registered_kernels =
     BenchCases::of().add("optimizers", {"one step of each at 1e7 and 1.24e8 parameters", 1, run_optimizers}) &&
     BenchCases::of().add("noise", {"standard normals, kept in registers and stored", 1, run_noise}) &&
     BenchCases::of().add("gemm", {"the MLP's products", 1, run_gemm}) &&

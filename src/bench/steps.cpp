@@ -106,7 +106,7 @@ void run_steps(Bench& bench) {
 }
 
 namespace {
-const bool registered = BenchCases::of().add("steps", {"training steps of the models that name some", 2, run_steps});
+const bool registered_steps = BenchCases::of().add("steps", {"training steps of the models that name some", 2, run_steps});
 }
 
 }  // namespace varion

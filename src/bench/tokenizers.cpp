@@ -77,7 +77,7 @@ void run_tokenizers(Bench& bench) {
 }
 
 namespace {
-const bool registered = BenchCases::of().add("tokenizers", {"text to tokens", 1, run_tokenizers});
+const bool registered_tokenizers = BenchCases::of().add("tokenizers", {"text to tokens", 1, run_tokenizers});
 }  // namespace
 
 }  // namespace varion

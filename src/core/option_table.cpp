@@ -5,7 +5,7 @@ namespace varion {
 
 namespace {
 using T = OptionSpec::Type;
-const bool registered = add_options("", {
+const bool registered_option_table = add_options("", {
   {"run.name", T::text, "run", "name of the run"},
   {"run.dir", T::text, "runs/{name}", "directory of the run; {name} is replaced"},
   {"run.seed", T::integer, "1", "seed of every random number", {}, 0, 9e15},

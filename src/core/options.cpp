@@ -46,9 +46,9 @@ std::optional<std::vector<Index>> parse_sizes(const std::string& s) {
   return out;
 }
 
+using T = OptionSpec::Type;
 /// Empty when the text fits the option, else what is wrong with it.
 std::string problem(const OptionSpec& o, const std::string& s) {
-  using T = OptionSpec::Type;
   for (const char c : s)
     if (static_cast<unsigned char>(c) < 32) return "holds a control character";
   switch (o.type) {

@@ -137,7 +137,7 @@ Index test_count(const Config& c, Index all) {
   return n > 0 ? std::min(n, all) : all;
 }
 
-const bool registered =
+const bool registered_builtin =
     DataSets::of().add("moons", {"two half moons in the plane, 2 classes",
                                  [](const Config& c) {
                                    DataSet d;

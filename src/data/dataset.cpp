@@ -94,7 +94,7 @@ DataSet load_data(const Config& config) {
 
 namespace {
 using T = OptionSpec::Type;
-const bool registered = add_options(
+const bool registered_dataset = add_options(
     "", {{"data.root", T::text, "", "folder that a relative data.path starts from"},
          {"data.train_size", T::integer, "0", "use only the first examples (0: all)", {}, 0, 1e9},
          {"data.test_size", T::integer, "0", "use only the first test examples (0: all)", {}, 0, 1e9},

@@ -112,7 +112,7 @@ std::vector<OptionSpec> options(const char* mean, const char* sd, const char* ki
 // The statistics are those of MNIST, and ImageNet's for CIFAR, as in the paper's code.
 const char* const kMean = "0.485,0.456,0.406";
 const char* const kStd = "0.229,0.224,0.225";
-const bool registered =
+const bool registered_images =
     add_options("idx", options("0.1307", "0.3081", "none")) &&
     add_options("idx", {{"data.classes", T::integer, "10", "number of classes", {}, 2, 256},
                         {"data.ood_path", T::text, "", "IDX file of images that show none of the classes"}}) &&

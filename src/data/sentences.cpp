@@ -135,7 +135,7 @@ DataSet load_slips(const Config& c) {
 
 using T = OptionSpec::Type;
 const OptionSpec kLength{"data.length", T::integer, "64", "tokens of a window", {}, 1, 1e6};
-const bool registered =
+const bool registered_sentences =
     add_options("sentences", {kLength}) && add_options("slips", {kLength}) &&
     DataSets::of().add("sentences", {"lines from a small grammar, characters as tokens", load_sentences}) &&
     DataSets::of().add("slips", {"passages of such lines, right ones and ones with slips", load_slips});

@@ -95,7 +95,7 @@ std::vector<OptionSpec> options(const std::string& path_help, const std::string&
           {"data.vocab", T::text, "", "gpt2: folder of encoder.json and vocab.bpe; chars: a posterior file, whose alphabet is taken"},
           {"data.val_share", T::real, "0.1", share_help, {}, 0.0001, 0.9}};
 }
-const bool registered =
+const bool registered_text =
     add_options("text", options("UTF-8 file, or folder of .txt files, which are joined in the order of their names",
                                 "share of the characters, at the end, that is the test set")) &&
     add_options("passages", options("folder of UTF-8 .txt files, each of which is a class, in the order of their names",

@@ -27,7 +27,7 @@ class Bytes final : public Tokenizer {
   TokenBytes bytes_;
 };
 
-const bool registered = Tokenizers::of().add(
+const bool registered_tokenizer_bytes = Tokenizers::of().add(
     "bytes", {"one token a byte", [](const std::string&) { return std::make_shared<Bytes>(); },
               [](const TextPieces&, const std::string&) { return std::string(); }});
 }  // namespace

@@ -103,7 +103,7 @@ std::string alphabet_of(const TextPieces& text, const std::string& vocabulary) {
   return nlohmann::json(alphabet).dump();
 }
 
-const bool registered = Tokenizers::of().add("chars", {"one token a character of the text", make_chars, alphabet_of});
+const bool registered_tokenizer_chars = Tokenizers::of().add("chars", {"one token a character of the text", make_chars, alphabet_of});
 }  // namespace
 
 }  // namespace varion

@@ -193,7 +193,7 @@ class Gpt2 final : public Tokenizer {
   mutable std::vector<Candidate> heap_;
 };
 
-const bool registered = Tokenizers::of().add(
+const bool registered_tokenizer_gpt2 = Tokenizers::of().add(
     "gpt2", {"GPT-2's byte-pair encoding; its files are in data.vocab",
              [](const std::string& folder) { return std::make_shared<Gpt2>(folder); },
              [](const TextPieces&, const std::string& vocabulary) {

@@ -50,7 +50,7 @@ DataSet load_tokens(const Config& c) {
 }
 
 using T = OptionSpec::Type;
-const bool registered =
+const bool registered_tokens =
     add_options("tokens", {{"data.path", T::text, "", "a .bin file, a folder of them, or a pattern such as train_*.bin"},
                            {"data.val_path", T::text, "", "the same, of the test set"},
                            {"data.length", T::integer, "64", "tokens of a window", {}, 1, 1e6},

@@ -65,7 +65,7 @@ DataSet load_uci(const Config& c) {
 }
 
 using T = OptionSpec::Type;
-const bool registered =
+const bool registered_uci =
     add_options("uci", {{"data.path", T::text, "", "folder of the files"},
                         {"data.split", T::text, "auto", "which split; auto: run.seed - 1, modulo their number"}}) &&
     DataSets::of().add("uci", {"regression table with split files, as the UCI benchmark lays them out", load_uci});

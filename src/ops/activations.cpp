@@ -113,7 +113,7 @@ Op entry(const std::string& help, Node (*f)(Graph&, Node)) {
                     return f(g, x[0]);
                   }}}};
 }
-const bool registered = Ops::of().add("relu", entry("max(x, 0)", relu)) &&
+const bool registered_activations = Ops::of().add("relu", entry("max(x, 0)", relu)) &&
                         Ops::of().add("silu", entry("x sigmoid(x)", silu)) &&
                         Ops::of().add("tanh", entry("tanh(x)", tanh)) &&
                         Ops::of().add("gelu", entry("x Phi(x), exact", gelu)) &&

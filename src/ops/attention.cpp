@@ -99,7 +99,7 @@ namespace {
 OpCase of(const std::string& label, Index sequences, const AttentionOptions& o, Index width) {
   return {label, {{sequences * o.length, 3 * o.heads * width}}, [o](Graph& g, const std::vector<Node>& x) { return attention(g, x[0], o); }};
 }
-const bool registered = Ops::of().add(
+const bool registered_attention = Ops::of().add(
     "attention", {"softmax(q k^T / sqrt(d)) v of every head",
                   {of("2 of 5, 2 heads of 3, causal", 2, {2, 5, true}, 3), of("1 of 70, a head of 17", 1, {1, 70, false}, 17)}});
 }  // namespace

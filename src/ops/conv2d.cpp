@@ -67,7 +67,7 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
 }
 
 namespace {
-const bool registered = Ops::of().add(
+const bool registered_conv2d = Ops::of().add(
     "conv2d",
     {"2-D convolution, channels last",
      {{"3x3 same", {{2, 6, 5, 3}}, [](Graph& g, const std::vector<Node>& x) {

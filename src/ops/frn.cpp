@@ -307,7 +307,7 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual) {
 }
 
 namespace {
-const bool registered = Ops::of().add(
+const bool registered_frn = Ops::of().add(
     "frn", {"filter response normalisation with threshold",
             {{"5 channels", {{3, 4, 5, 5}}, [](Graph& g, const std::vector<Node>& x) {
                 return frn(g, x[0], "norm");

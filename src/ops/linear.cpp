@@ -71,7 +71,7 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
 }
 
 namespace {
-const bool registered = Ops::of().add(
+const bool registered_linear = Ops::of().add(
     "linear", {"y = x W^T + b, and a ReLU",
                {{"5x7 to 3", {{5, 7}}, [](Graph& g, const std::vector<Node>& x) {
                    return linear(g, x[0], "fc", 3);

@@ -172,7 +172,7 @@ OpCase target_case(const std::string& label, const Shape& y, const Shape& target
                    std::function<Node(Graph&, Node, Node)> loss) {
   return {label, {y, target}, [loss](Graph& g, const Nodes& x) { return loss(g, x[0], x[1]); }};
 }
-const bool registered = [] {
+const bool registered_losses = [] {
   OpCase classes{"6x5", {{6, 5}, {6}}, [](Graph& g, const Nodes& x) {
                    return cross_entropy(g, x[0], x[1]);
                  }};

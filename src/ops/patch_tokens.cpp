@@ -88,7 +88,7 @@ Node patch_tokens(Graph& g, Node x, const std::string& name, bool class_token) {
 }
 
 namespace {
-const bool registered = Ops::of().add(
+const bool registered_patch_tokens = Ops::of().add(
     "patch_tokens", {"patches, a class token, positions",
                      {{"3 images of 2x3 patches", {{3, 2, 3, 5}},
                        [](Graph& g, const std::vector<Node>& x) { return patch_tokens(g, x[0], "", true); }},

@@ -155,7 +155,7 @@ Node global_avg_pool(Graph& g, Node x) {
 }
 
 namespace {
-const bool registered =
+const bool registered_pool =
     Ops::of().add("max_pool", {"largest value of each window",
                                {{"2x2", {{2, 5, 6, 3}},
                                  [](Graph& g, const std::vector<Node>& x) {

@@ -103,7 +103,7 @@ Node dropout(Graph& g, Node x, Real rate) {
 }
 
 namespace {
-const bool registered =
+const bool registered_shape_ops =
     Ops::of().add("add", {"a + b",
                           {{"two inputs", {{3, 4}, {3, 4}},
                             [](Graph& g, const std::vector<Node>& x) { return add(g, x[0], x[1]); }},

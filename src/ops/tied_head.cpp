@@ -226,7 +226,7 @@ Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node targe
 namespace {
 // A table that both cases take from an embedding; the tokens are the targets too.
 const EmbeddingOptions kTable{19, 3, 6, 3, Real(0.5)};
-const bool registered = [] {
+const bool registered_tied_head = [] {
   OpCase loss{"6 rows, 19 classes", {{6}, {6, 6}}, [](Graph& g, const std::vector<Node>& x) {
                 return tied_cross_entropy(g, add(g, embedding(g, x[0], "t", kTable), x[1]), "t.wte.weight", x[0]);
               }, 0, 19};

@@ -383,7 +383,7 @@ std::unique_ptr<Optimizer> make_newton(const Layout& layout, const Config& c, bo
   return std::make_unique<Newton>(layout, ivon ? "ivon" : "von", o);
 }
 
-const bool registered =
+const bool registered_ivon =
     add_options("ivon", newton_options(true)) && add_options("von", newton_options(false)) &&
     Optimizers::of().add("ivon", {"improved variational online Newton", true,
                                   [](const Layout& l, const Config& c) {

@@ -122,7 +122,7 @@ class Sgd final : public PointEstimate {
 
 namespace {
 using T = OptionSpec::Type;
-const bool registered =
+const bool registered_point =
     add_options("adamw", {{"optim.beta1", T::real, "0.9", "first moment's memory", {}, 0, 0.999999},
                           {"optim.beta2", T::real, "0.999", "second moment's memory", {}, 0, 0.999999999},
                           {"optim.eps", T::real, "1e-8", "added to the root", {}, 0, 1},

@@ -45,7 +45,7 @@ double paper(const Progress& p) {
   return 0.5 * (1 + std::cos(kPi * (epoch - warmup) / epochs));
 }
 
-const bool registered =
+const bool registered_schedules =
     Schedules::of().add("constant", {"lr after the warm-up", warmed([](const Progress&, double) {
                                        return 1.0;
                                      })}) &&

@@ -1,7 +1,5 @@
 #include "train/checkpoint.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <ctime>
@@ -10,6 +8,7 @@
 #include "io/segments.hpp"
 #include "train/nonfinite.hpp"
 #include "train/quantiles.hpp"
+#include "train/ranks.hpp"
 #include "train/start_values.hpp"
 #include "train/text_sampler.hpp"
 
@@ -31,15 +30,6 @@ std::string now_utc() {
   return s;
 }
 
-std::string host_name() {
-  char host[256] = {};
-  ::gethostname(host, sizeof host - 1);
-  return host;
-}
-
-}  // namespace
-
-namespace {
 constexpr Index kSampled = 4096;
 
 /// The places of its sample in a tensor of `size` numbers: multiples of the golden ratio, which no row length divides.

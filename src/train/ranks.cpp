@@ -11,13 +11,13 @@
 
 namespace varion {
 
-namespace {
 std::string host_name() {
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
   return host;
 }
 
+namespace {
 /// The processors this process may run on, as "0-3,8".
 std::string processors() {
   cpu_set_t set;

@@ -9,6 +9,9 @@
 
 namespace varion {
 
+/// The name of the machine this process runs on.
+std::string host_name();
+
 /// Compares named texts over ranks. Collective. Errors (78): the first field in which a rank differs from rank 0.
 void require_alike(const Comm& comm, const std::vector<std::pair<std::string, std::string>>& fields);
 

@@ -91,7 +91,7 @@ void Windows::read(const Exec& exec, IntVec tokens, IntVec targets) {
 
 namespace {
 using T = OptionSpec::Type;
-const bool registered = add_options(
+const bool registered_windows = add_options(
     "", {{"data.windows", T::choice, "random", "of a text: windows anywhere, or those of an epoch, shuffled", {"random", "epoch"}}});
 }  // namespace
 

@@ -7,10 +7,6 @@
 
 using namespace varion;
 
-namespace {
-size_t at(Index i) { return static_cast<size_t>(i); }
-}  // namespace
-
 TEST_CASE("batched gemm") {
   for (const Index batch : {1, 5, 40})
     for (const Index m : {1, 9})

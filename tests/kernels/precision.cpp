@@ -9,6 +9,7 @@
 #include "backends/capture.hpp"
 #include "backends/cuda/fragments.hpp"
 #include "core/error.hpp"
+#include "support/attention.hpp"
 #include "support/catch.hpp"
 #include "support/vectors.hpp"
 
@@ -17,7 +18,6 @@ using backend::Precision;
 
 namespace {
 using Numbers = std::vector<double>;
-size_t at(Index i) { return static_cast<size_t>(i); }
 
 // --- a warp on the host ----------------------------------------------------------------------------
 
@@ -155,8 +155,8 @@ std::vector<Precision> rounding() {
   return backend::rounds_factors() ? std::vector<Precision>{Precision::tf32, Precision::bf16} : std::vector<Precision>{};
 }
 
-/// Of the largest magnitude; what is no number is infinitely far.
-double difference(const Numbers& a, const Numbers& b) {
+/// The largest difference, of the largest magnitude; what is no number is infinitely far.
+double of_largest(const Numbers& a, const Numbers& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0, largest = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -253,47 +253,6 @@ TEST_CASE("a recorded GEMM keeps its memory when a larger one follows") {
 }
 
 namespace {
-/// From the definitions.
-struct Reference {
-  Numbers y, log_sum, dqkv;
-  Reference(const backend::Attention& s, const Numbers& qkv, const Numbers& dy)
-      : y(dy.size()), log_sum(at(s.rows() * s.heads)), dqkv(qkv.size()) {
-    const Index next = s.heads * s.width;
-    const double scale = 1 / std::sqrt(static_cast<double>(s.width));
-    for (Index item = 0; item < s.batch * s.heads; ++item)
-      for (Index i = 0; i < s.length; ++i) {
-        const Index seen = s.causal ? i + 1 : s.length, query = s.query(item) + i * s.pitch();
-        const double *const q = &qkv[at(query)], *const above = &dy[at(s.output(item) + i * next)];
-        Numbers p(at(seen)), dp(at(seen));
-        const auto key = [&](Index j) { return s.query(item) + j * s.pitch() + next; };
-        double top = -INFINITY, sum = 0, along = 0;
-        for (Index j = 0; j < seen; ++j) {
-          for (Index k = 0; k < s.width; ++k) p[at(j)] += scale * q[k] * qkv[at(key(j) + k)];
-          top = std::max(top, p[at(j)]);
-        }
-        for (double& x : p) sum += x = std::exp(x - top);
-        log_sum[at(item * s.length + i)] = top + std::log(sum);
-        for (Index j = 0; j < seen; ++j) {
-          p[at(j)] /= sum;
-          for (Index k = 0; k < s.width; ++k) {
-            const double v = qkv[at(key(j) + next + k)];
-            y[at(s.output(item) + i * next + k)] += p[at(j)] * v;
-            dp[at(j)] += above[k] * v;
-            dqkv[at(key(j) + next + k)] += p[at(j)] * above[k];
-          }
-          along += p[at(j)] * dp[at(j)];
-        }
-        for (Index j = 0; j < seen; ++j) {
-          const double e = scale * p[at(j)] * (dp[at(j)] - along);
-          for (Index k = 0; k < s.width; ++k) {
-            dqkv[at(query + k)] += e * qkv[at(key(j) + k)];
-            dqkv[at(key(j) + k)] += e * q[k];
-          }
-        }
-      }
-  }
-};
-
 struct Attended {
   Numbers y, log_sum, once, twice;
   /// Everything that is written holds no number before; a second backward adds the same again.
@@ -321,7 +280,7 @@ TEST_CASE("attention with rounded factors") {
       for (const bool causal : {false, true}) {
         const backend::Attention s{batch, length, heads, width, causal};
         const Vec qkv = draw(1, s.rows() * s.pitch()), dy = draw(2, s.rows() * heads * width);
-        const Reference expected(s, host(qkv), host(dy));
+        const AttentionReference expected(s, host(qkv), host(dy));
         for (const Precision precision : rounding())
           for (const auto* p : backend::providers()) {
             const Using now(precision);
@@ -329,13 +288,13 @@ TEST_CASE("attention with rounded factors") {
             INFO(p->name() << " " << backend::precision_name() << ": " << batch << " of " << length << ", " << heads << " heads of " << width
                            << (causal ? ", causal" : ""));
             const Attended got(*p, s, qkv, dy);
-            const double y = difference(got.y, expected.y);
+            const double y = of_largest(got.y, expected.y);
             CHECK(y < tolerance);
-            CHECK(difference(got.log_sum, expected.log_sum) < tolerance);
-            CHECK(difference(got.once, expected.dqkv) < tolerance);
+            CHECK(of_largest(got.log_sum, expected.log_sum) < tolerance);
+            CHECK(of_largest(got.once, expected.dqkv) < tolerance);
             Numbers doubled = got.once;
             for (double& v : doubled) v *= 2;
-            CHECK(difference(got.twice, doubled) < 1e-6);
+            CHECK(of_largest(got.twice, doubled) < 1e-6);
             if (p != &backend::portable() && width != 48) CHECK(y > 1e-5);  // they were rounded
             const Attended again(*p, s, qkv, dy);
             CHECK((again.y == got.y && again.log_sum == got.log_sum && again.once == got.once));
@@ -351,15 +310,15 @@ TEST_CASE("attention with rounded factors: scores far apart, vectors at odd plac
   Kokkos::deep_copy(qkv, mirror);
   const Vec longer("varion::test::longer", qkv.extent(0) + 1), odd = slice(longer, 1, static_cast<Index>(qkv.extent(0)));
   Kokkos::deep_copy(odd, qkv);
-  const Reference expected(s, host(qkv), host(dy));
+  const AttentionReference expected(s, host(qkv), host(dy));
   for (const Precision precision : rounding())
     for (const auto* p : backend::providers()) {
       const Using now(precision);
       INFO(p->name() << " " << backend::precision_name());
       const Attended got(*p, s, qkv, dy), portably(*p, s, odd, dy);
-      CHECK(difference(got.log_sum, expected.log_sum) < 1e-5);
-      CHECK(difference(got.y, expected.y) < 1e-2);
-      CHECK(difference(got.once, expected.dqkv) < 5e-2);
-      CHECK(difference(portably.y, expected.y) < 1e-4);
+      CHECK(of_largest(got.log_sum, expected.log_sum) < 1e-5);
+      CHECK(of_largest(got.y, expected.y) < 1e-2);
+      CHECK(of_largest(got.once, expected.dqkv) < 5e-2);
+      CHECK(of_largest(portably.y, expected.y) < 1e-4);
     }
 }

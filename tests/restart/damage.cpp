@@ -9,7 +9,7 @@
 using namespace varion;
 
 namespace {
-std::string generation(int step) {
+std::string encoded(int step) {
   io::PosteriorFile p;
   p.tensors = {{"fc.weight", {40, 50}, 0, 2000}, {"fc.bias", {50}, 2000, 50}};
   for (int i = 0; i < 2050; ++i) p.mean.push_back(static_cast<float>(i % 97) * 0.01f + static_cast<float>(step));
@@ -54,7 +54,7 @@ std::string damaged(const std::string& whole, const std::string& other, int kind
 }  // namespace
 
 TEST_CASE("D3: random damage is refused, whatever its kind") {
-  const std::string one = generation(1), two = generation(2);
+  const std::string one = encoded(1), two = encoded(2);
   REQUIRE(one.size() == two.size());
   REQUIRE(io::decode_posterior(one, "test").step == 1);
   const char* tier = std::getenv("VARION_TIER");

@@ -6,3 +6,10 @@ using Catch::Approx;
 #else
 #include <catch2/catch.hpp>
 #endif
+
+/// Whether the address sanitizer is in the build: loops then take many times as long, and fewer sizes must do.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif

@@ -8,6 +8,7 @@
 
 namespace varion {
 
+inline size_t at(Index i) { return static_cast<size_t>(i); }
 inline Vec draw(std::uint64_t which, Index n) {
   const Vec v("varion::test::draw", static_cast<size_t>(n));
   fill_normal(Exec(), RandomKey::make(5, Stream::test, which), v);
@@ -19,6 +20,10 @@ inline Vec poisoned(Index n) {
   return v;
 }
 inline std::vector<double> host(const ConstVec& v) {
+  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
+  return {h.data(), h.data() + h.extent(0)};
+}
+inline std::vector<std::int32_t> host(const IntVec& v) {
   const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
   return {h.data(), h.data() + h.extent(0)};
 }

@@ -13,6 +13,7 @@
 #include "support/catch.hpp"
 #include "support/config.hpp"
 #include "support/refusal.hpp"
+#include "support/tokens.hpp"
 #include "train/evaluator.hpp"
 #include "train/text_sampler.hpp"
 
@@ -21,20 +22,6 @@ using Catch::Matchers::Contains;
 
 namespace {
 using Settings = std::vector<std::pair<std::string, std::string>>;
-
-std::vector<std::int32_t> host(const IntVec& v) {
-  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
-  return {h.data(), h.data() + h.extent(0)};
-}
-
-struct Batch {
-  std::vector<std::int32_t> tokens, targets;
-};
-Batch take(Index batch, Index length, Index targets, const std::function<void(IntVec, IntVec)>& fill) {
-  const IntVec x("varion::test::tokens", static_cast<size_t>(batch * length)), y("varion::test::targets", static_cast<size_t>(targets));
-  fill(x, y);
-  return {host(x), host(y)};
-}
 
 Config small(const Settings& more = {}) {
   Config c = config_of({{"model.name", "encoder"}, {"data.name", "sentences"}, {"data.length", "12"}, {"data.train_size", "40"},
@@ -53,7 +40,7 @@ Config classifier(const Settings& more = {}) {
 }
 
 /// Weights far from the start, so that predictions differ.
-Vec some_weights(const Layout& layout, Real bound = Real(0.5)) {
+Vec uniform_weights(const Layout& layout, Real bound = Real(0.5)) {
   const Vec w("varion::test::weights", static_cast<size_t>(layout.size()));
   fill_uniform(Exec(), RandomKey::make(1, Stream::test, 3), bound, w);
   return w;
@@ -132,21 +119,21 @@ TEST_CASE("windows under masks: position and seed alone decide, and evaluation h
   CHECK(masks_of(Models::of().find("mlp"), c, data).share == 0);
   for (const WindowOrder order : {WindowOrder::random, WindowOrder::epoch}) {
     Windows many(data.train, 30, order, masks), few(data.train, 3, order, masks), plain(data.train, 30, order);
-    const Batch all = take(30, 12, 360, [&](IntVec x, IntVec y) { many.train(Exec(), 1, 100, x, y); });
-    const Batch part = take(3, 12, 36, [&](IntVec x, IntVec y) { few.train(Exec(), 1, 110, x, y); });
+    const TokenBatch all = take(360, 360, [&](IntVec x, IntVec y) { many.train(Exec(), 1, 100, x, y); });
+    const TokenBatch part = take(36, 36, [&](IntVec x, IntVec y) { few.train(Exec(), 1, 110, x, y); });
     CHECK(part.tokens == std::vector<std::int32_t>(all.tokens.begin() + 120, all.tokens.begin() + 156));
     CHECK(part.targets == std::vector<std::int32_t>(all.targets.begin() + 120, all.targets.begin() + 156));
-    CHECK(take(3, 12, 36, [&](IntVec x, IntVec y) { few.train(Exec(), 2, 110, x, y); }).targets != part.targets);
+    CHECK(take(36, 36, [&](IntVec x, IntVec y) { few.train(Exec(), 2, 110, x, y); }).targets != part.targets);
     // Under the masks stand the windows that a model of next tokens sees.
-    const Batch open = take(30, 12, 360, [&](IntVec x, IntVec y) { plain.train(Exec(), 1, 100, x, y); });
+    const TokenBatch open = take(360, 360, [&](IntVec x, IntVec y) { plain.train(Exec(), 1, 100, x, y); });
     for (size_t i = 0; i < 360; ++i) {
       CHECK((all.targets[i] == -1 || all.targets[i] == open.tokens[i]));
       CHECK((all.targets[i] != -1 || all.tokens[i] == open.tokens[i]));
     }
   }
   Windows test(data.test, 4, WindowOrder::epoch, masks);
-  const auto in_order = [&](Index first) { return take(4, 12, 48, [&](IntVec x, IntVec y) { test.in_order(Exec(), first, x, y); }); };
-  const Batch at = in_order(4), again = in_order(4), next = in_order(5);
+  const auto in_order = [&](Index first) { return take(48, 48, [&](IntVec x, IntVec y) { test.in_order(Exec(), first, x, y); }); };
+  const TokenBatch at = in_order(4), again = in_order(4), next = in_order(5);
   CHECK(at.targets == again.targets);
   CHECK(at.tokens == again.tokens);
   CHECK(std::vector<std::int32_t>(at.targets.begin() + 12, at.targets.end()) == std::vector<std::int32_t>(next.targets.begin(), next.targets.end() - 12));
@@ -157,7 +144,7 @@ TEST_CASE("hidden tokens: evaluation means over those that are asked for, and bo
   const DataSet data = load_data(c);
   Layout layout;
   Evaluator evaluator(layout, c, data, Exec());
-  const Vec weights = some_weights(layout);
+  const Vec weights = uniform_weights(layout);
   const double nll = evaluator.at(data.test, weights).at("nll");
   CHECK(nll == evaluator.at(data.test, weights).at("nll"));
   Config other = c;
@@ -237,7 +224,7 @@ TEST_CASE("the encoder's gradients are finite differences, with either head and 
   const Node loss = tied_cross_entropy(g, m.build(g, x, c, 10), m.head, target);
   g.output(loss);
   g.finish(true);
-  const Vec weights = some_weights(layout, Real(0.3)), gradient("varion::test::gradient", weights.extent(0)), moved("varion::test::moved", weights.extent(0));
+  const Vec weights = uniform_weights(layout, Real(0.3)), gradient("varion::test::gradient", weights.extent(0)), moved("varion::test::moved", weights.extent(0));
   Replay r(g, Exec());
   r.weights = weights;
   r.gradient = gradient;
@@ -300,7 +287,7 @@ TEST_CASE("passages: labels, shares of the classes, and nothing of the test part
       CHECK((test ? l - '0' : l - 'a') / (test ? 3 : 5) == label);
     }
   };
-  const auto text_of = [&](const Batch& b, size_t i) { return d.tokenizer->decode(b.tokens.data() + 10 * i, 10); };
+  const auto text_of = [&](const TokenBatch& b, size_t i) { return d.tokenizer->decode(b.tokens.data() + 10 * i, 10); };
   const DataSet held = load({{"data.val_size", "44"}, {"data.train_size", "220"}});  // of each a fifth of a half or so
   CHECK(held.train.count == 176);
   CHECK(held.validation.count == 44);
@@ -309,7 +296,7 @@ TEST_CASE("passages: labels, shares of the classes, and nothing of the test part
   for (const auto& [e, size, share] : {std::tuple<const Examples*, double, int>{&d.train, 396, 0}, {&held.train, 176, 0}, {&held.validation, 44, 0}, {&d.test, 44, 1}}) {
     const Index n = e->count;
     Windows w(*e, n, WindowOrder::epoch);
-    const Batch b = take(n, 10, n, [&](IntVec x, IntVec y) { w.train(Exec(), 1, 0, x, y); });
+    const TokenBatch b = take(n * 10, n, [&](IntVec x, IntVec y) { w.train(Exec(), 1, 0, x, y); });
     std::vector<double> count(3);
     std::set<std::string> seen;
     for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
@@ -318,10 +305,10 @@ TEST_CASE("passages: labels, shares of the classes, and nothing of the test part
     }
     for (size_t k = 0; k < 3; ++k) CHECK(count[k] / size == Approx(static_cast<double>(sizes[k]) / 4400).margin(2.01 / size));
     Windows in(*e, n, WindowOrder::epoch);
-    const Batch ordered = take(n, 10, n, [&](IntVec x, IntVec y) { in.in_order(Exec(), 0, x, y); });
+    const TokenBatch ordered = take(n * 10, n, [&](IntVec x, IntVec y) { in.in_order(Exec(), 0, x, y); });
     CHECK(ordered.targets == e->labels);
     // No targets asked for: none written.
-    CHECK(take(n, 10, 0, [&](IntVec x, IntVec y) { in.in_order(Exec(), 0, x, y); }).tokens == ordered.tokens);
+    CHECK(take(n * 10, 0, [&](IntVec x, IntVec y) { in.in_order(Exec(), 0, x, y); }).tokens == ordered.tokens);
   }
   // Random windows: anywhere in the part of training, and only there. Every place is met.
   for (const DataSet* set : {&d, &held}) {
@@ -329,7 +316,7 @@ TEST_CASE("passages: labels, shares of the classes, and nothing of the test part
     std::map<std::int32_t, Index> count, lowest, highest;
     for (std::int32_t k = 0; k < 3; ++k) lowest[k] = 1 << 20;
     for (std::uint64_t first = 0; first < 20000; first += 500) {
-      const Batch b = take(500, 10, 500, [&](IntVec x, IntVec y) { w.train(Exec(), 3, first, x, y); });
+      const TokenBatch b = take(5000, 500, [&](IntVec x, IntVec y) { w.train(Exec(), 3, first, x, y); });
       for (size_t i = 0; i < 500; ++i) {
         check(text_of(b, i), b.targets[i], false);
         ++count[b.targets[i]];
@@ -353,8 +340,8 @@ TEST_CASE("passages: labels, shares of the classes, and nothing of the test part
     CHECK(end == begin);
   }
   Windows many(d.train, 30, WindowOrder::random), few(d.train, 3, WindowOrder::random);
-  const Batch all = take(30, 10, 30, [&](IntVec x, IntVec y) { many.train(Exec(), 1, 100, x, y); });
-  const Batch part = take(3, 10, 3, [&](IntVec x, IntVec y) { few.train(Exec(), 1, 110, x, y); });
+  const TokenBatch all = take(300, 30, [&](IntVec x, IntVec y) { many.train(Exec(), 1, 100, x, y); });
+  const TokenBatch part = take(30, 3, [&](IntVec x, IntVec y) { few.train(Exec(), 1, 110, x, y); });
   CHECK(part.tokens == std::vector<std::int32_t>(all.tokens.begin() + 100, all.tokens.begin() + 130));
   CHECK(part.targets == std::vector<std::int32_t>(all.targets.begin() + 10, all.targets.begin() + 13));
 }
@@ -400,7 +387,7 @@ TEST_CASE("what an encoder cannot do is refused") {
   const DataSet data = load_data(rare);
   Layout other;
   Evaluator evaluator(other, rare, data, Exec());
-  CHECK_THAT(refusal(Exit::config, [&] { evaluator.at(data.test, some_weights(other)); }), Contains("model.masked = 0.001 asks for none of the 12 tokens"));
+  CHECK_THAT(refusal(Exit::config, [&] { evaluator.at(data.test, uniform_weights(other)); }), Contains("model.masked = 0.001 asks for none of the 12 tokens"));
 
   const auto load = [](const std::string& path, const char* length) {
     return [=] { load_data(classifier({{"data.name", "passages"}, {"data.path", path}, {"data.length", length}})); };

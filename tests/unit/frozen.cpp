@@ -23,7 +23,7 @@ std::unique_ptr<Net> net(const Rule& rule, const std::function<Node(Graph&, Net&
   return n;
 }
 
-std::vector<Real> host(const ConstVec& v) {
+std::vector<Real> reals(const ConstVec& v) {
   const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
   return {h.data(), h.data() + h.extent(0)};
 }
@@ -39,7 +39,7 @@ std::map<std::string, std::vector<Real>> gradients(Net& n, const std::function<v
   const Vec weights("varion::test::weights", static_cast<size_t>(n.layout.size())), gradient("varion::test::gradient", static_cast<size_t>(n.layout.size()));
   for (const Parameter& p : n.layout.parameters()) values(p, weights);
   for (const Parameter& p : n.layout.frozen()) values(p, n.layout.frozen_values());
-  const std::vector<Real> before = host(n.layout.frozen_values());
+  const std::vector<Real> before = reals(n.layout.frozen_values());
   Replay r(n.graph, Exec());
   r.weights = weights;
   r.gradient = gradient;
@@ -47,9 +47,9 @@ std::map<std::string, std::vector<Real>> gradients(Net& n, const std::function<v
   fill(r);
   r.forward();
   r.backward(n.loss);
-  CHECK(host(n.layout.frozen_values()) == before);
+  CHECK(reals(n.layout.frozen_values()) == before);
   std::map<std::string, std::vector<Real>> out;
-  const std::vector<Real> all = host(gradient);
+  const std::vector<Real> all = reals(gradient);
   for (const Parameter& p : n.layout.parameters()) out[p.name] = {all.begin() + p.offset, all.begin() + p.offset + p.size()};
   return out;
 }
@@ -164,7 +164,7 @@ TEST_CASE("frozen parameters start as they would if they were trained") {
     const Vec flat("varion::test::flat", static_cast<size_t>(n.layout.size()));
     n.layout.initialise(Exec(), 3, flat);
     std::map<std::string, std::vector<Real>> out;
-    for (const auto& [list, values] : {std::pair{&n.layout.parameters(), host(flat)}, {&n.layout.frozen(), host(n.layout.frozen_values())}})
+    for (const auto& [list, values] : {std::pair{&n.layout.parameters(), reals(flat)}, {&n.layout.frozen(), reals(n.layout.frozen_values())}})
       for (const Parameter& p : *list) out[p.name] = {values.begin() + p.offset, values.begin() + p.offset + p.size()};
     return out;
   };

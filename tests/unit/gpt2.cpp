@@ -12,11 +12,12 @@
 #include "data/utf8.hpp"
 #include "io/commit_file.hpp"
 #include "support/catch.hpp"
+#include "support/tokens.hpp"
 
 using namespace varion;
 
 namespace {
-const std::string kDir = "gpt2-test";
+const std::string kGpt2Dir = "gpt2-test";
 
 struct Draws {
   RandomKey key;
@@ -74,10 +75,10 @@ struct MadeUp {
     return s;
   }
   std::shared_ptr<const Tokenizer> make() const {
-    io::make_folder(kDir);
-    io::commit_file(kDir, "encoder.json", json());
-    io::commit_file(kDir, "vocab.bpe", lines());
-    return make_tokenizer("gpt2:" + kDir);
+    io::make_folder(kGpt2Dir);
+    io::commit_file(kGpt2Dir, "encoder.json", json());
+    io::commit_file(kGpt2Dir, "vocab.bpe", lines());
+    return make_tokenizer("gpt2:" + kGpt2Dir);
   }
   /// The paper's loop: the pair of lowest rank everywhere in the word, from the left, until there is none.
   std::vector<std::int32_t> tokens_of(const std::string& text) const {
@@ -100,10 +101,6 @@ struct MadeUp {
     return out;
   }
 };
-
-std::string decoded(const Tokenizer& t, const std::vector<std::int32_t>& tokens) {
-  return t.decode(tokens.data(), static_cast<Index>(tokens.size()));
-}
 
 std::string refusal(const std::string& json, const std::string& merges) {
   try {
@@ -244,8 +241,8 @@ TEST_CASE("vocabulary files: read under both of their names, damage refused with
   says(refusal(json, "ab c\na b\n"), "M:1: 'ab c' merges what no line before has made");
   says(refusal(json, "a b\na b\n"), "M:2: 'a b' makes a token that is already made");
 
-  std::filesystem::remove_all(kDir + "/other");
-  io::make_folder(kDir + "/other");
+  std::filesystem::remove_all(kGpt2Dir + "/other");
+  io::make_folder(kGpt2Dir + "/other");
   const auto refused = [](const std::string& description, Exit code) -> std::string {
     try {
       make_tokenizer(description);
@@ -255,9 +252,9 @@ TEST_CASE("vocabulary files: read under both of their names, damage refused with
     }
     return "accepted";
   };
-  says(refused("gpt2:" + kDir + "/other", Exit::no_input), "/other/encoder.json");
-  io::commit_file(kDir + "/other", "vocab.json", json);
-  says(refused("gpt2:" + kDir + "/other", Exit::no_input), "/other/vocab.bpe");
-  io::commit_file(kDir + "/other", "merges.txt", lines);
-  CHECK(make_tokenizer("gpt2:" + kDir + "/other")->encode("abc") == std::vector<std::int32_t>{257});
+  says(refused("gpt2:" + kGpt2Dir + "/other", Exit::no_input), "/other/encoder.json");
+  io::commit_file(kGpt2Dir + "/other", "vocab.json", json);
+  says(refused("gpt2:" + kGpt2Dir + "/other", Exit::no_input), "/other/vocab.bpe");
+  io::commit_file(kGpt2Dir + "/other", "merges.txt", lines);
+  CHECK(make_tokenizer("gpt2:" + kGpt2Dir + "/other")->encode("abc") == std::vector<std::int32_t>{257});
 }

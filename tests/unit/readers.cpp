@@ -16,19 +16,14 @@
 #include "io/table.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/files.hpp"
 #include "support/refusal.hpp"
 #include "train/batch.hpp"
 
 using namespace varion;
 
 namespace {
-const std::string kDir = "readers-test";
-
-std::string put(const std::string& name, const std::string& bytes) {
-  io::make_folder(kDir);
-  io::commit_file(kDir, name, bytes);
-  return kDir + "/" + name;
-}
+const std::string kReadersDir = "readers-test";
 
 std::string big_endian(std::uint32_t v) {
   return {static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8), static_cast<char>(v)};
@@ -42,8 +37,8 @@ std::string idx(std::uint32_t magic, const std::vector<std::uint32_t>& dims, siz
 }
 
 std::string gzipped(const std::string& bytes) {
-  io::make_folder(kDir);
-  const std::string path = kDir + "/packed";
+  io::make_folder(kReadersDir);
+  const std::string path = kReadersDir + "/packed";
   gzFile f = gzopen(path.c_str(), "wb");
   gzwrite(f, bytes.data(), static_cast<unsigned>(bytes.size()));
   gzclose(f);
@@ -61,7 +56,7 @@ void check_refused(const std::string& path, int dims, const std::string& reason)
 
 TEST_CASE("IDX files read back, plain and packed") {
   const std::string bytes = idx(0x803, {3, 4, 5}, 60);
-  for (const std::string& path : {put("plain", bytes), put("packed.gz", gzipped(bytes))}) {
+  for (const std::string& path : {put(kReadersDir, "plain", bytes), put(kReadersDir, "packed.gz", gzipped(bytes))}) {
     const io::IdxArray a = io::read_idx(path, 3);
     CHECK(a.dims == std::vector<long>{3, 4, 5});
     REQUIRE(a.values.size() == 60);
@@ -70,26 +65,26 @@ TEST_CASE("IDX files read back, plain and packed") {
 }
 
 TEST_CASE("IDX files that lie are refused") {
-  check_refused(put("a", "\x1f"), 3, "ends inside the magic number");
-  check_refused(put("b", idx(0x01000803, {3, 4, 5}, 60)), 3, "no IDX file");
-  check_refused(put("c", idx(0x0d03, {3, 4, 5}, 60)), 3, "element type 13");
-  check_refused(put("d", idx(0x801, {60}, 60)), 3, "1 dimensions, expected 3");
-  check_refused(put("e", idx(0x803, {3, 0, 5}, 0)), 3, "extent 1 is 0");
-  check_refused(put("f", idx(0x803, {0xffffffffu, 0xffffffffu, 0xffffffffu}, 10)), 3, "more than 4 GiB");
-  check_refused(put("g", idx(0x803, {60000, 28, 28}, 1000)), 3, "1000 of 47040000 bytes");
-  check_refused(put("h", idx(0x803, {3, 4, 5}, 61)), 3, "behind the end");
+  check_refused(put(kReadersDir, "a", "\x1f"), 3, "ends inside the magic number");
+  check_refused(put(kReadersDir, "b", idx(0x01000803, {3, 4, 5}, 60)), 3, "no IDX file");
+  check_refused(put(kReadersDir, "c", idx(0x0d03, {3, 4, 5}, 60)), 3, "element type 13");
+  check_refused(put(kReadersDir, "d", idx(0x801, {60}, 60)), 3, "1 dimensions, expected 3");
+  check_refused(put(kReadersDir, "e", idx(0x803, {3, 0, 5}, 0)), 3, "extent 1 is 0");
+  check_refused(put(kReadersDir, "f", idx(0x803, {0xffffffffu, 0xffffffffu, 0xffffffffu}, 10)), 3, "more than 4 GiB");
+  check_refused(put(kReadersDir, "g", idx(0x803, {60000, 28, 28}, 1000)), 3, "1000 of 47040000 bytes");
+  check_refused(put(kReadersDir, "h", idx(0x803, {3, 4, 5}, 61)), 3, "behind the end");
   std::string packed = gzipped(idx(0x803, {3, 4, 5}, 60));
-  check_refused(put("i", packed.substr(0, packed.size() - 9)), 3, "");
+  check_refused(put(kReadersDir, "i", packed.substr(0, packed.size() - 9)), 3, "");
   packed[packed.size() - 6] = static_cast<char>(packed[packed.size() - 6] ^ 1);  // its checksum
-  check_refused(put("j", packed), 3, "damaged gzip data");
-  CHECK(refusal(Exit::no_input, [] { io::read_idx(kDir + "/nothing", 3); }).find("nothing") != std::string::npos);
-  CHECK(refusal(Exit::data, [] { io::read_idx(kDir, 3); }).find("not a regular file") != std::string::npos);
+  check_refused(put(kReadersDir, "j", packed), 3, "damaged gzip data");
+  CHECK(refusal(Exit::no_input, [] { io::read_idx(kReadersDir + "/nothing", 3); }).find("nothing") != std::string::npos);
+  CHECK(refusal(Exit::data, [] { io::read_idx(kReadersDir, 3); }).find("not a regular file") != std::string::npos);
 }
 
 TEST_CASE("I4: every type code, dimension count and extent that lies is refused with its byte") {
   int cases = 0;
   const auto refused = [&](const std::string& bytes) {
-    const std::string path = put("lie", bytes);
+    const std::string path = put(kReadersDir, "lie", bytes);
     const std::string why = refusal(Exit::data, [&] { io::read_idx(path, 3); });
     INFO(why);
     CHECK(why.rfind(path + ": at byte ", 0) == 0);
@@ -120,7 +115,7 @@ TEST_CASE("I4: every type code, dimension count and extent that lies is refused 
 }
 
 TEST_CASE("a sparse file of gigabytes is refused at the first record too many") {
-  const std::string path = put("sparse", "");
+  const std::string path = put(kReadersDir, "sparse", "");
   REQUIRE(::truncate(path.c_str(), off_t(5) << 30) == 0);
   io::CifarImages into;
   CHECK(refusal(Exit::data, [&] { io::read_cifar(path, 1, 10, into); }).find("more than 50000 records") != std::string::npos);
@@ -136,7 +131,7 @@ TEST_CASE("I5: every truncation of a CIFAR file is refused") {
   for (size_t n = 0; n < bytes.size(); n += n < 3080 || n > 6100 ? 1 : 97) {
     io::CifarImages into;
     try {
-      io::read_cifar(put("short", bytes.substr(0, n)), 1, 10, into);
+      io::read_cifar(put(kReadersDir, "short", bytes.substr(0, n)), 1, 10, into);
       accepted += n != 3073;  // a whole record
     } catch (const Error& e) {
       accepted += e.code() != Exit::data;
@@ -151,7 +146,7 @@ TEST_CASE("I5: every truncation of tables and lists is refused or holds the rows
   int accepted = 0, refused = 0;
   for (size_t n = 0; n < table.size(); ++n) {
     try {
-      const io::Table t = io::read_table(put("short", table.substr(0, n)));
+      const io::Table t = io::read_table(put(kReadersDir, "short", table.substr(0, n)));
       // Whole rows but for the last number, of which the end may be missing: a table does not say how long it is.
       CHECK(t.columns == (t.values.size() == 1 ? 1 : 2));
       const size_t known = t.values.size() - 1;
@@ -164,7 +159,7 @@ TEST_CASE("I5: every truncation of tables and lists is refused or holds the rows
   }
   for (size_t n = 0; n < list.size(); ++n) {
     try {
-      const auto v = io::read_indices(put("short", list.substr(0, n)), 0, 100);
+      const auto v = io::read_indices(put(kReadersDir, "short", list.substr(0, n)), 0, 100);
       CHECK((v.size() <= 3 && (v.size() < 2 || v[0] == 10)));
       ++accepted;
     } catch (const Error& e) {
@@ -180,7 +175,7 @@ TEST_CASE("every truncation of an IDX and of a packed IDX file is refused") {
   const std::string plain = idx(0x803, {3, 4, 5}, 60), packed = gzipped(plain);
   for (const std::string& whole : {plain, packed})
     for (size_t n = 0; n < whole.size(); ++n) {
-      const std::string path = put("short", whole.substr(0, n));
+      const std::string path = put(kReadersDir, "short", whole.substr(0, n));
       INFO(n << " of " << whole.size());
       refusal(Exit::data, [&] { io::read_idx(path, 3); });
     }
@@ -195,7 +190,7 @@ TEST_CASE("random damage of a header never crashes a reader, and never yields mo
     s[w.w[0] % 16] = static_cast<char>(w.w[1]);
     if (w.w[2] & 1) s[w.w[2] / 2 % 16] = static_cast<char>(w.w[3]);
     try {
-      const io::IdxArray a = io::read_idx(put("fuzzed", s), 3);
+      const io::IdxArray a = io::read_idx(put(kReadersDir, "fuzzed", s), 3);
       CHECK(a.values.size() == 60);
     } catch (const Error& e) {
       CHECK(e.code() == Exit::data);
@@ -210,14 +205,14 @@ TEST_CASE("CIFAR files: planes become channels, labels are checked") {
     for (int i = 0; i < 3072; ++i) bytes += static_cast<char>(i / 1024 * 50 + i % 7);
   }
   io::CifarImages images;
-  io::read_cifar(put("ten", bytes), 1, 10, images);
+  io::read_cifar(put(kReadersDir, "ten", bytes), 1, 10, images);
   CHECK(images.labels == std::vector<std::int32_t>{3, 4});
   REQUIRE(images.pixels.size() == 6144);
   CHECK(images.pixels[3 * 5 + 2] == 100 + (2048 + 5) % 7);
   CHECK(images.pixels[3072 + 3 * 9] == 9 % 7);
   const auto why = [&](const std::string& b, int labels, int classes) {
     io::CifarImages into;
-    return refusal(Exit::data, [&] { io::read_cifar(put("bad", b), labels, classes, into); });
+    return refusal(Exit::data, [&] { io::read_cifar(put(kReadersDir, "bad", b), labels, classes, into); });
   };
   CHECK(why(bytes.substr(0, 5000), 1, 10).find("ends inside a record") != std::string::npos);
   CHECK(why(bytes, 1, 4).find("label 4 of record 1") != std::string::npos);
@@ -226,12 +221,12 @@ TEST_CASE("CIFAR files: planes become channels, labels are checked") {
 }
 
 TEST_CASE("tables: separators, names, and what is refused with its line") {
-  const io::Table t = io::read_table(put("t", "a;b;c\n1;2.5\t-3e2\n\n 4  5,+6 \r\n"));
+  const io::Table t = io::read_table(put(kReadersDir, "t", "a;b;c\n1;2.5\t-3e2\n\n 4  5,+6 \r\n"));
   CHECK(t.rows == 2);
   CHECK(t.columns == 3);
   CHECK(t.values == std::vector<double>{1, 2.5, -300, 4, 5, 6});
   const auto why = [](const std::string& content) {
-    return refusal(Exit::data, [&] { io::read_table(put("bad", content)); });
+    return refusal(Exit::data, [&] { io::read_table(put(kReadersDir, "bad", content)); });
   };
   CHECK(why("1 2\n3\n").find("bad:2: 1 numbers, the rows before have 2") != std::string::npos);
   CHECK(why("1 2\n3 x\n").find("bad:2:3: 'x' is no finite number") != std::string::npos);
@@ -243,12 +238,12 @@ TEST_CASE("tables: separators, names, and what is refused with its line") {
   CHECK(why("1 2\n3 \"4\"\n").find("bad:2:3") != std::string::npos);
   CHECK(why("1 2\n" + std::string(1 << 20, '7') + "x 3\n").find("bad:2:1") != std::string::npos);
   CHECK(why("1 2\n3 inf\n").find("bad:2:3") != std::string::npos);
-  CHECK(io::read_table(put("bom", "\xef\xbb\xbf" "1 2\n3 4")).values == std::vector<double>{1, 2, 3, 4});
+  CHECK(io::read_table(put(kReadersDir, "bom", "\xef\xbb\xbf" "1 2\n3 4")).values == std::vector<double>{1, 2, 3, 4});
   CHECK(why("").find("holds no numbers") != std::string::npos);
   CHECK(why("names only\n").find("holds no numbers") != std::string::npos);
-  CHECK(io::read_indices(put("i", "3\n0\n"), 0, 3) == std::vector<long>{3, 0});
+  CHECK(io::read_indices(put(kReadersDir, "i", "3\n0\n"), 0, 3) == std::vector<long>{3, 0});
   const auto index = [](const std::string& content) {
-    return refusal(Exit::data, [&] { io::read_indices(put("bad", content), 0, 3); });
+    return refusal(Exit::data, [&] { io::read_indices(put(kReadersDir, "bad", content), 0, 3); });
   };
   CHECK(index("4\n").find("entry 1 is 4") != std::string::npos);
   CHECK(index("-1\n").find("entry 1") != std::string::npos);
@@ -277,10 +272,10 @@ TEST_CASE("I7: tables read and are refused alike in every language") {
       {"dotless i", "1 2\n\xc4\xb1nf 2\n", {}}, {"no-break space", "1 2\n1\xc2\xa0" "2\n", {}}, {"unit", "1 2\n1f 2\n", {}}, {"Fortran", "1 2\n1d3 2\n", {}},
       {"only names", "a b\n", {}}, {"nothing", "", {}}, {"form feed", "1 2\n1\f 2\n", {}}, {"million characters", "1 2\n" + std::string(1 << 20, '7') + "x 3\n", {}}};
   std::vector<std::string> languages{"C"};
-  io::make_folder(kDir + "/locales");
-  ::setenv("LOCPATH", (std::filesystem::current_path() / kDir / "locales").c_str(), 1);
+  io::make_folder(kReadersDir + "/locales");
+  ::setenv("LOCPATH", (std::filesystem::current_path() / kReadersDir / "locales").c_str(), 1);
   for (const std::string name : {"de_DE", "tr_TR", "fa_IR", "hi_IN"}) {
-    const std::string path = kDir + "/locales/" + name + ".UTF-8";  // takes a second each: made once
+    const std::string path = kReadersDir + "/locales/" + name + ".UTF-8";  // takes a second each: made once
     const std::string made = "test -f " + path + "/LC_NUMERIC || localedef -i " + name + " -f UTF-8 " + path + " >/dev/null 2>&1";
     if (std::system(made.c_str()) == 0) languages.push_back(name + ".UTF-8");
   }
@@ -294,10 +289,10 @@ TEST_CASE("I7: tables read and are refused alike in every language") {
       INFO(s.name);
       ++cases;
       if (!s.values.empty()) {
-        CHECK(io::read_table(put("language", s.content)).values == s.values);
+        CHECK(io::read_table(put(kReadersDir, "language", s.content)).values == s.values);
         continue;
       }
-      const std::string why = refusal(Exit::data, [&] { io::read_table(put("language", s.content)); });
+      const std::string why = refusal(Exit::data, [&] { io::read_table(put(kReadersDir, "language", s.content)); });
       CHECK(why.find("language") != std::string::npos);
       CHECK(why.find("\n") == std::string::npos);
     }
@@ -312,20 +307,20 @@ TEST_CASE("I7: tables read and are refused alike in every language") {
 
 namespace {
 void put_uci(const std::string& test_rows) {
-  put("data.txt", "1 10 0.5\n2 10 1.5\n3 10 2.5\n4 10 9.5\n");
-  put("index_features.txt", "0\n1\n");
-  put("index_target.txt", "2\n");
-  put("n_splits.txt", "2\n");
+  put(kReadersDir, "data.txt", "1 10 0.5\n2 10 1.5\n3 10 2.5\n4 10 9.5\n");
+  put(kReadersDir, "index_features.txt", "0\n1\n");
+  put(kReadersDir, "index_target.txt", "2\n");
+  put(kReadersDir, "n_splits.txt", "2\n");
   for (const char* k : {"0", "1"}) {
-    put(std::string("index_train_") + k + ".txt", "0\n1\n2\n");
-    put(std::string("index_test_") + k + ".txt", test_rows);
+    put(kReadersDir, std::string("index_train_") + k + ".txt", "0\n1\n2\n");
+    put(kReadersDir, std::string("index_test_") + k + ".txt", test_rows);
   }
 }
 }  // namespace
 
 TEST_CASE("UCI tables are standardised by their training rows") {
   put_uci("3\n");
-  const DataSet d = load_data(config_of({{"data.name", "uci"}, {"data.path", kDir}}));
+  const DataSet d = load_data(config_of({{"data.name", "uci"}, {"data.path", kReadersDir}}));
   CHECK(d.train.count == 3);
   CHECK(d.target_scale == Approx(std::sqrt(2. / 3)));
   CHECK(d.train.x[0] == Approx(-std::sqrt(1.5)));
@@ -333,28 +328,28 @@ TEST_CASE("UCI tables are standardised by their training rows") {
   CHECK(d.test.x[0] == Approx(2 * std::sqrt(1.5)));
   CHECK(d.test.targets[0] == Approx(8 / std::sqrt(2. / 3)));
   put_uci("2\n");
-  CHECK(refusal(Exit::data, [] { load_data(config_of({{"data.name", "uci"}, {"data.path", kDir}})); })
+  CHECK(refusal(Exit::data, [] { load_data(config_of({{"data.name", "uci"}, {"data.path", kReadersDir}})); })
             .find("row 2 is also a training row") != std::string::npos);
   put_uci("3\n");
   CHECK(refusal(Exit::config, [] {
-          load_data(config_of({{"data.name", "uci"}, {"data.path", kDir}, {"data.split", "2"}}));
+          load_data(config_of({{"data.name", "uci"}, {"data.path", kReadersDir}, {"data.split", "2"}}));
         }).find("data.split") != std::string::npos);
   CHECK(refusal(Exit::config, [] { load_data(config_of({{"data.name", "uci"}})); }).find("data.path") !=
         std::string::npos);
 }
 
 TEST_CASE("IDX sets whose parts disagree are refused") {
-  put("train-images-idx3-ubyte", idx(0x803, {3, 4, 5}, 60));
-  put("train-labels-idx1-ubyte", idx(0x801, {3}, 3));
-  put("t10k-images-idx3-ubyte", idx(0x803, {2, 4, 5}, 40));
-  put("t10k-labels-idx1-ubyte", idx(0x801, {2}, 2));
+  put(kReadersDir, "train-images-idx3-ubyte", idx(0x803, {3, 4, 5}, 60));
+  put(kReadersDir, "train-labels-idx1-ubyte", idx(0x801, {3}, 3));
+  put(kReadersDir, "t10k-images-idx3-ubyte", idx(0x803, {2, 4, 5}, 40));
+  put(kReadersDir, "t10k-labels-idx1-ubyte", idx(0x801, {2}, 2));
   const auto load = [](const std::string& classes, const std::string& mean) {
-    return load_data(config_of({{"data.name", "idx"}, {"data.path", kDir}, {"data.classes", classes}, {"data.mean", mean}}));
+    return load_data(config_of({{"data.name", "idx"}, {"data.path", kReadersDir}, {"data.classes", classes}, {"data.mean", mean}}));
   };
   CHECK(load("10", "0.1").train.labels == std::vector<std::int32_t>{0, 7, 4});
   CHECK(refusal(Exit::data, [&] { load("7", "0.1"); }).find("label 1 is 7") != std::string::npos);
   CHECK(refusal(Exit::config, [&] { load("10", "0.1,0.2"); }).find("data.mean") != std::string::npos);
-  put("t10k-labels-idx1-ubyte", idx(0x801, {3}, 3));
+  put(kReadersDir, "t10k-labels-idx1-ubyte", idx(0x801, {3}, 3));
   CHECK(refusal(Exit::data, [&] { load("10", "0.1"); }).find("2 images, but") != std::string::npos);
 }
 

@@ -12,6 +12,7 @@
 #include "io/posterior_file.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/files.hpp"
 #include "support/refusal.hpp"
 #include "train/network.hpp"
 #include "train/run.hpp"
@@ -20,22 +21,20 @@
 using namespace varion;
 
 namespace {
-const std::string kDir = "safetensors-test";
+const std::string kSafetensorsDir = "safetensors-test";
 
 /// A file of this header and so many bytes of data, 0, 1, 2 ... 63, 0 ...
-std::string put(const std::string& name, const std::string& header, size_t data) {
+std::string with_header(const std::string& name, const std::string& header, size_t data) {
   std::string bytes(8, '\0');
   const std::uint64_t length = header.size();
   std::memcpy(bytes.data(), &length, 8);
   bytes += header;
   for (size_t i = 0; i < data; ++i) bytes += static_cast<char>(i % 64);
-  io::make_folder(kDir);
-  io::commit_file(kDir, name, bytes);
-  return kDir + "/" + name;
+  return put(kSafetensorsDir, name, bytes);
 }
 
 void refused(const std::string& header, size_t data, const std::string& reason) {
-  const std::string path = put("lie", header, data);
+  const std::string path = with_header("lie", header, data);
   const std::string why = refusal(Exit::data, [&] { io::read_safetensors(path); });
   INFO(why);
   CHECK(why.find(path + ": ") == 0);
@@ -52,31 +51,31 @@ std::string one(const std::string& dtype, const std::string& shape, const std::s
 TEST_CASE("what is written reads back, and the numbers are aligned") {
   const io::Safetensors a{{{"w", {2, 3}, {1, -2, 3e-40f, 4, 5, 6}}, {"a \"b\"\xc3\xa9", {}, {7}}, {"empty", {0, 4}, {}}}, {{"format", "pt"}}};
   for (const io::Safetensors& content : {a, io::Safetensors{}}) {
-    io::make_folder(kDir);
-    io::save_safetensors(kDir, "round", content);
-    const io::Safetensors b = io::read_safetensors(kDir + "/round");
+    io::make_folder(kSafetensorsDir);
+    io::save_safetensors(kSafetensorsDir, "round", content);
+    const io::Safetensors b = io::read_safetensors(kSafetensorsDir + "/round");
     REQUIRE(b.tensors.size() == content.tensors.size());
     for (size_t i = 0; i < b.tensors.size(); ++i) {
       const io::NamedTensor &x = content.tensors[i], &y = b.tensors[i];
       CHECK((x.name == y.name && x.shape == y.shape && x.values == y.values));
     }
     CHECK(b.metadata == content.metadata);
-    const std::string bytes = io::read_file(kDir + "/round", 1 << 20);
+    const std::string bytes = io::read_file(kSafetensorsDir + "/round", 1 << 20);
     std::uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
     CHECK(length % 8 == 0);
   }
-  CHECK_THROWS_AS(io::save_safetensors(kDir, "bad", {{{"w", {2}, {1}}}, {}}), Error);
-  CHECK_THROWS_AS(io::save_safetensors(kDir, "bad", {{{"w", {1}, {1}}, {"w", {1}, {1}}}, {}}), Error);
-  CHECK(refusal(Exit::cant_create, [] { io::save_safetensors(kDir + "/nowhere", "x", {}); }).find("nowhere") != std::string::npos);
+  CHECK_THROWS_AS(io::save_safetensors(kSafetensorsDir, "bad", {{{"w", {2}, {1}}}, {}}), Error);
+  CHECK_THROWS_AS(io::save_safetensors(kSafetensorsDir, "bad", {{{"w", {1}, {1}}, {"w", {1}, {1}}}, {}}), Error);
+  CHECK(refusal(Exit::cant_create, [] { io::save_safetensors(kSafetensorsDir + "/nowhere", "x", {}); }).find("nowhere") != std::string::npos);
 }
 
 TEST_CASE("half and bfloat numbers become the floats they stand for") {
   const auto read = [](const char* dtype, std::initializer_list<std::uint16_t> words) {
-    std::string path = put("halves", one(dtype, std::to_string(words.size()), "0," + std::to_string(2 * words.size())), 0);
+    std::string path = with_header("halves", one(dtype, std::to_string(words.size()), "0," + std::to_string(2 * words.size())), 0);
     std::string bytes = io::read_file(path, 1 << 20);
     for (const std::uint16_t w : words) bytes += std::string{static_cast<char>(w & 255), static_cast<char>(w >> 8)};
-    io::commit_file(kDir, "halves", bytes);
+    io::commit_file(kSafetensorsDir, "halves", bytes);
     return io::read_safetensors(path).tensors[0].values;
   };
   CHECK(read("F16", {0x0000, 0x3c00, 0xc000, 0x3555, 0x7bff, 0x0001, 0x03ff, 0x0400, 0x83ff}) ==
@@ -90,15 +89,15 @@ TEST_CASE("half and bfloat numbers become the floats they stand for") {
 }
 
 TEST_CASE("I4: safetensors files that lie are refused") {
-  CHECK(refusal(Exit::no_input, [] { io::read_safetensors(kDir + "/nothing"); }).find("nothing") != std::string::npos);
+  CHECK(refusal(Exit::no_input, [] { io::read_safetensors(kSafetensorsDir + "/nothing"); }).find("nothing") != std::string::npos);
   CHECK(refusal(Exit::data, [] { io::read_safetensors("."); }).find("not a regular file") != std::string::npos);
-  io::make_folder(kDir);
-  io::commit_file(kDir, "lie", "seven b");
-  CHECK(refusal(Exit::data, [] { io::read_safetensors(kDir + "/lie"); }).find("7 bytes are no safetensors file") != std::string::npos);
+  io::make_folder(kSafetensorsDir);
+  io::commit_file(kSafetensorsDir, "lie", "seven b");
+  CHECK(refusal(Exit::data, [] { io::read_safetensors(kSafetensorsDir + "/lie"); }).find("7 bytes are no safetensors file") != std::string::npos);
   for (const auto& [length, reason] : {std::pair<const char*, const char*>{"\xff\xff\xff\xff\xff\xff\xff\xff", "more than 16777216"},
                                        {"\x01\x00\x00\x01\x00\x00\x00\x00", "more than 16777216"}, {"\x03\x00\x00\x00\x00\x00\x00\x00", "inside the header: 2 of 3"}}) {
-    io::commit_file(kDir, "lie", std::string(length, 8) + "{}");
-    CHECK(refusal(Exit::data, [] { io::read_safetensors(kDir + "/lie"); }).find(reason) != std::string::npos);
+    io::commit_file(kSafetensorsDir, "lie", std::string(length, 8) + "{}");
+    CHECK(refusal(Exit::data, [] { io::read_safetensors(kSafetensorsDir + "/lie"); }).find(reason) != std::string::npos);
   }
   refused("", 0, "no JSON: wrong at byte 9");
   refused("{\"w\":", 0, "no JSON");
@@ -141,15 +140,15 @@ TEST_CASE("I4: safetensors files that lie are refused") {
 
 TEST_CASE("I4: every byte of a small file, cut off or flipped, is read or refused") {
   const io::Safetensors a{{{"w", {2, 3}, {1, 2, 3, 4, 5, 6}}, {"b", {1}, {7}}}, {{"k", "v"}}};
-  io::make_folder(kDir);
-  io::save_safetensors(kDir, "bits", a);
-  const std::string bytes = io::read_file(kDir + "/bits", 1 << 20);
+  io::make_folder(kSafetensorsDir);
+  io::save_safetensors(kSafetensorsDir, "bits", a);
+  const std::string bytes = io::read_file(kSafetensorsDir + "/bits", 1 << 20);
   int refusals = 0, tried = 0;
   const auto attempt = [&](const std::string& changed) {
-    io::commit_file(kDir, "changed", changed);
+    io::commit_file(kSafetensorsDir, "changed", changed);
     ++tried;
     try {
-      io::read_safetensors(kDir + "/changed");
+      io::read_safetensors(kSafetensorsDir + "/changed");
     } catch (const Error& e) {
       CHECK(e.code() == Exit::data);
       ++refusals;
@@ -261,7 +260,7 @@ Config moons(const std::string& dir, const std::vector<std::pair<std::string, st
   Config c;
   for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
            {"data.name", "moons"}, {"model.name", "mlp"}, {"model.sizes", "6"}, {"train.steps", "12"}, {"optim.ess", "1e4"}, {"eval.samples", "1"},
-           {"eval.every", "0st"}, {"run.dir", kDir + "/" + dir}})
+           {"eval.every", "0st"}, {"run.dir", kSafetensorsDir + "/" + dir}})
     c.set(key, value, "test");
   for (const auto& [key, value] : more) c.set(key, value, "test");
   c.resolve();
@@ -283,9 +282,9 @@ std::pair<std::vector<float>, std::vector<float>> start_of(Config c) {
 }  // namespace
 
 TEST_CASE("a run starts from a posterior, from its export, and with its Hessian") {
-  std::filesystem::remove_all(kDir);
+  std::filesystem::remove_all(kSafetensorsDir);
   REQUIRE(train_run(moons("first", {}), true).code == Exit::ok);
-  const std::string posterior = kDir + "/first/final.h5";
+  const std::string posterior = kSafetensorsDir + "/first/final.h5";
   const io::PosteriorFile f = io::load_posterior(posterior);
   std::vector<float> hess;
   for (const auto& [name, flat] : f.states)
@@ -296,10 +295,10 @@ TEST_CASE("a run starts from a posterior, from its export, and with its Hessian"
     all.tensors.push_back({t.name, t.shape, {f.mean.begin() + t.offset, f.mean.begin() + t.offset + t.size}});
     all.tensors.push_back({t.name + ".hess", t.shape, {hess.begin() + t.offset, hess.begin() + t.offset + t.size}});
   }
-  io::save_safetensors(kDir, "first.safetensors", all);
+  io::save_safetensors(kSafetensorsDir, "first.safetensors", all);
   const auto drawn = start_of(moons("second", {}));
   CHECK(drawn.first != f.mean);
-  for (const std::string& file : {posterior, kDir + "/first.safetensors"}) {
+  for (const std::string& file : {posterior, kSafetensorsDir + "/first.safetensors"}) {
     INFO(file);
     const auto mean_only = start_of(moons("second", {{"model.init", file}}));
     CHECK(mean_only.first == f.mean);
@@ -324,35 +323,35 @@ TEST_CASE("a run starts from a posterior, from its export, and with its Hessian"
         std::string::npos);
   CHECK(fails(Exit::config, {{"model.init_hess", "true"}}).find("need model.init=FILE") != std::string::npos);
   CHECK(fails(Exit::config, {{"model.init_skip", "head"}}).find("need model.init=FILE") != std::string::npos);
-  CHECK(fails(Exit::config, {{"model.init", kDir + "/x.pt"}}).find("must be random") != std::string::npos);
-  CHECK(fails(Exit::no_input, {{"model.init", kDir + "/x.safetensors"}}).find("x.safetensors") != std::string::npos);
+  CHECK(fails(Exit::config, {{"model.init", kSafetensorsDir + "/x.pt"}}).find("must be random") != std::string::npos);
+  CHECK(fails(Exit::no_input, {{"model.init", kSafetensorsDir + "/x.safetensors"}}).find("x.safetensors") != std::string::npos);
   CHECK(fails(Exit::data, {{"model.init", posterior}, {"model.sizes", "7"}}).find("'layers.0.weight' is [6, 2], the model's is [7, 2]") != std::string::npos);
   io::Safetensors bare = all;
   bare.metadata.clear();  // then they are tensors like others
-  io::save_safetensors(kDir, "bare.safetensors", bare);
-  CHECK(fails(Exit::data, {{"model.init", kDir + "/bare.safetensors"}}).find(".hess' [") != std::string::npos);
+  io::save_safetensors(kSafetensorsDir, "bare.safetensors", bare);
+  CHECK(fails(Exit::data, {{"model.init", kSafetensorsDir + "/bare.safetensors"}}).find(".hess' [") != std::string::npos);
   all.tensors.pop_back();
-  io::save_safetensors(kDir, "less.safetensors", all);
-  CHECK(fails(Exit::data, {{"model.init", kDir + "/less.safetensors"}, {"model.init_hess", "true"}}).find("no Hessian of 'layers.1.bias'") != std::string::npos);
+  io::save_safetensors(kSafetensorsDir, "less.safetensors", all);
+  CHECK(fails(Exit::data, {{"model.init", kSafetensorsDir + "/less.safetensors"}, {"model.init_hess", "true"}}).find("no Hessian of 'layers.1.bias'") != std::string::npos);
   all.tensors[1].values[0] = -1;
-  io::save_safetensors(kDir, "negative.safetensors", all);
-  CHECK(fails(Exit::data, {{"model.init", kDir + "/negative.safetensors"}, {"model.init_skip", "layers.1"}, {"model.init_hess", "true"}})
+  io::save_safetensors(kSafetensorsDir, "negative.safetensors", all);
+  CHECK(fails(Exit::data, {{"model.init", kSafetensorsDir + "/negative.safetensors"}, {"model.init_skip", "layers.1"}, {"model.init_hess", "true"}})
             .find("hess + weight_decay is not positive at index 0") != std::string::npos);
 }
 
 TEST_CASE("a run that started from a file resumes without it, to the same bits") {
-  std::filesystem::remove_all(kDir);
+  std::filesystem::remove_all(kSafetensorsDir);
   REQUIRE(train_run(moons("first", {}), true).code == Exit::ok);
-  std::filesystem::copy_file(kDir + "/first/final.h5", kDir + "/start.h5");
-  const std::vector<std::pair<std::string, std::string>> start{{"model.init", kDir + "/start.h5"}, {"model.init_hess", "true"}};
+  std::filesystem::copy_file(kSafetensorsDir + "/first/final.h5", kSafetensorsDir + "/start.h5");
+  const std::vector<std::pair<std::string, std::string>> start{{"model.init", kSafetensorsDir + "/start.h5"}, {"model.init_hess", "true"}};
   REQUIRE(train_run(moons("whole", start), true).code == Exit::ok);
   auto stopped = start;
   stopped.emplace_back("train.stop_after", "5");
   REQUIRE(train_run(moons("part", stopped), true).code == Exit::stopped);
-  std::filesystem::remove(kDir + "/start.h5");
+  std::filesystem::remove(kSafetensorsDir + "/start.h5");
   REQUIRE(train_run(moons("part", start), true).code == Exit::ok);
-  const io::PosteriorFile a = io::load_posterior(kDir + "/whole/final.h5"), b = io::load_posterior(kDir + "/part/final.h5");
+  const io::PosteriorFile a = io::load_posterior(kSafetensorsDir + "/whole/final.h5"), b = io::load_posterior(kSafetensorsDir + "/part/final.h5");
   CHECK(a.mean == b.mean);
   CHECK(a.states == b.states);
-  CHECK(io::read_file(kDir + "/whole/log.txt", 1 << 20).find("starting from " + kDir + "/start.h5: 4 of 4 tensors and their Hessian") != std::string::npos);
+  CHECK(io::read_file(kSafetensorsDir + "/whole/log.txt", 1 << 20).find("starting from " + kSafetensorsDir + "/start.h5: 4 of 4 tensors and their Hessian") != std::string::npos);
 }

@@ -10,18 +10,14 @@
 #include "io/commit_file.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/files.hpp"
 #include "support/refusal.hpp"
+#include "support/tokens.hpp"
 
 using namespace varion;
 
 namespace {
-const std::string kDir = "text-test";
-
-std::string put(const std::string& name, const std::string& bytes) {
-  io::make_folder(kDir);
-  io::commit_file(kDir, name, bytes);
-  return kDir + "/" + name;
-}
+const std::string kTextDir = "text-test";
 
 bool has(const std::string& message, const std::string& part) {
   INFO(message);
@@ -33,10 +29,6 @@ std::vector<std::int32_t> all_of(const TokenStream& s) {
   std::vector<std::int32_t> out(static_cast<size_t>(s.size()));
   s.read(0, s.size(), out.data());
   return out;
-}
-
-std::string decoded(const Tokenizer& t, const std::vector<std::int32_t>& tokens) {
-  return t.decode(tokens.data(), static_cast<Index>(tokens.size()));
 }
 }  // namespace
 
@@ -141,7 +133,7 @@ TEST_CASE("token streams: parts, windows, digests") {
 TEST_CASE("text: parts as nanoGPT cuts them, windows held out at the end, folders joined by name") {
   std::string text;
   for (int i = 0; i < 1000; ++i) text += i % 7 == 0 ? "\xc3\xa9" : std::string(1, static_cast<char>('a' + i % 5));
-  const std::string path = put("all.txt", text);
+  const std::string path = put(kTextDir, "all.txt", text);
   const auto load = [&](const std::string& where, const std::string& trained, const std::string& held, const std::string& tested) {
     return load_data(config_of({{"data.name", "text"}, {"data.path", where}, {"data.length", "8"}, {"data.train_size", trained},
                                 {"data.val_size", held}, {"data.test_size", tested}}));
@@ -167,16 +159,16 @@ TEST_CASE("text: parts as nanoGPT cuts them, windows held out at the end, folder
   CHECK(load(path, "50", "10", "0").digest == some.digest);
   has(refusal(Exit::config, [&] { load(path, "5", "5", "0"); }), "leaves nothing");
 
-  std::filesystem::remove_all(kDir + "/folder");
-  io::make_folder(kDir + "/folder");
-  has(refusal(Exit::no_input, [&] { load(kDir + "/folder", "0", "0", "0"); }), "holds no .txt files");
-  io::commit_file(kDir + "/folder", "b.txt", text.substr(500));
-  io::commit_file(kDir + "/folder", "a.txt", text.substr(0, 500));
-  io::commit_file(kDir + "/folder", "a.md", "not read");
-  CHECK(load(kDir + "/folder", "0", "0", "0").digest == d.digest);
-  has(refusal(Exit::no_input, [&] { load(kDir + "/none", "0", "0", "0"); }), kDir + "/none");
-  has(refusal(Exit::data, [&] { load(put("short.txt", "abcdefgh"), "0", "0", "0"); }), "short.txt (training part): 7 tokens");
-  has(refusal(Exit::data, [&] { load(put("bad.txt", text + "\xff"), "0", "0", "0"); }), "bad.txt: byte 1143 is not UTF-8");
+  std::filesystem::remove_all(kTextDir + "/folder");
+  io::make_folder(kTextDir + "/folder");
+  has(refusal(Exit::no_input, [&] { load(kTextDir + "/folder", "0", "0", "0"); }), "holds no .txt files");
+  io::commit_file(kTextDir + "/folder", "b.txt", text.substr(500));
+  io::commit_file(kTextDir + "/folder", "a.txt", text.substr(0, 500));
+  io::commit_file(kTextDir + "/folder", "a.md", "not read");
+  CHECK(load(kTextDir + "/folder", "0", "0", "0").digest == d.digest);
+  has(refusal(Exit::no_input, [&] { load(kTextDir + "/none", "0", "0", "0"); }), kTextDir + "/none");
+  has(refusal(Exit::data, [&] { load(put(kTextDir, "short.txt", "abcdefgh"), "0", "0", "0"); }), "short.txt (training part): 7 tokens");
+  has(refusal(Exit::data, [&] { load(put(kTextDir, "bad.txt", text + "\xff"), "0", "0", "0"); }), "bad.txt: byte 1143 is not UTF-8");
   has(refusal(Exit::config, [&] { load_data(config_of({{"data.name", "text"}})); }), "data.path");
 }
 

@@ -6,6 +6,7 @@
 #include "support/catch.hpp"
 #include "core/blocks.hpp"
 #include "support/config.hpp"
+#include "support/tokens.hpp"
 #include "train/evaluator.hpp"
 #include "train/text_sampler.hpp"
 
@@ -36,18 +37,8 @@ Examples counting(Index size, Index length) {
   return e;
 }
 
-std::vector<std::int32_t> host(const IntVec& v) {
-  const auto h = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), v);
-  return {h.data(), h.data() + h.extent(0)};
-}
-
-struct Batch {
-  std::vector<std::int32_t> tokens, targets;
-};
-Batch train(Windows& w, std::uint64_t first, Index batch, Index length, std::uint64_t seed = 1) {
-  const IntVec tokens("varion::test::tokens", static_cast<size_t>(batch * length)), targets("varion::test::targets", static_cast<size_t>(batch * length));
-  w.train(Exec(), seed, first, tokens, targets);
-  return {host(tokens), host(targets)};
+TokenBatch train(Windows& w, std::uint64_t first, Index batch, Index length, std::uint64_t seed = 1) {
+  return take(batch * length, batch * length, [&](const IntVec& tokens, const IntVec& targets) { w.train(Exec(), seed, first, tokens, targets); });
 }
 
 Config small_gpt(const std::vector<std::pair<std::string, std::string>>& more = {}) {
@@ -61,7 +52,7 @@ Config small_gpt(const std::vector<std::pair<std::string, std::string>>& more = 
 }
 
 /// Weights far from the start, so that predictions differ.
-Vec some_weights(const Layout& layout, std::uint64_t which, Real deviation = Real(0.3)) {
+Vec normal_weights(const Layout& layout, std::uint64_t which, Real deviation = Real(0.3)) {
   const Vec w("varion::test::weights", static_cast<size_t>(layout.size()));
   fill_normal(Exec(), RandomKey::make(which, Stream::test, 0), w);
   for_blocks("varion::test::scale", Exec(), 0, layout.size(), KOKKOS_LAMBDA(const Index base, int lo, int hi) {
@@ -76,7 +67,7 @@ TEST_CASE("random windows lie anywhere in the text, targets are one further, and
   Windows w(counting(size, length), 500, WindowOrder::random);
   std::set<std::int32_t> begins;
   for (std::uint64_t first = 0; first < 20000; first += 500) {
-    const Batch b = train(w, first, 500, length);
+    const TokenBatch b = train(w, first, 500, length);
     for (size_t i = 0; i < 500; ++i) {
       for (size_t t = 0; t < 7; ++t) {
         REQUIRE(b.tokens[i * 7 + t] == b.tokens[i * 7] + static_cast<std::int32_t>(t));
@@ -88,7 +79,7 @@ TEST_CASE("random windows lie anywhere in the text, targets are one further, and
   CHECK(begins.size() == 993);  // each with 20 chances
   CHECK(*begins.rbegin() == 992);  // the last window's last target is the text's last token
   Windows three(counting(size, length), 3, WindowOrder::random);
-  const Batch all = train(w, 0, 500, length), part = train(three, 100, 3, length);
+  const TokenBatch all = train(w, 0, 500, length), part = train(three, 100, 3, length);
   CHECK(part.tokens == std::vector<std::int32_t>(all.tokens.begin() + 700, all.tokens.begin() + 721));
   CHECK(train(three, 100, 3, length, 2).tokens != part.tokens);
 }
@@ -96,8 +87,8 @@ TEST_CASE("random windows lie anywhere in the text, targets are one further, and
 TEST_CASE("an epoch of windows takes each once, in another order every time") {
   const Index length = 5;
   Windows w(counting(52, length), 10, WindowOrder::epoch);  // 10 windows, one token is left over
-  std::vector<Batch> epochs{train(w, 0, 10, length), train(w, 10, 10, length)};
-  for (const Batch& b : epochs) {
+  std::vector<TokenBatch> epochs{train(w, 0, 10, length), train(w, 10, 10, length)};
+  for (const TokenBatch& b : epochs) {
     std::set<std::int32_t> begins;
     for (size_t i = 0; i < 10; ++i) begins.insert(b.tokens[i * 5]);
     CHECK(begins == std::set<std::int32_t>{0, 5, 10, 15, 20, 25, 30, 35, 40, 45});
@@ -115,7 +106,7 @@ TEST_CASE("decoding token by token says what the whole sequence says, and what e
   const DataSet data = load_data(c);
   Layout layout;
   Evaluator evaluator(layout, c, data, Exec());
-  const Vec weights = some_weights(layout, 1);
+  const Vec weights = normal_weights(layout, 1);
   Layout same;
   TextSampler sampler(same, c, data.vocabulary, 12, Exec());
   REQUIRE(same.size() == layout.size());
@@ -147,7 +138,7 @@ TEST_CASE("perplexity over posterior draws is that of the averaged probabilities
   Layout layout;
   Evaluator evaluator(layout, c, data, Exec());
   const auto optimizer = Optimizers::of().find("ivon").make(layout, c);
-  Kokkos::deep_copy(optimizer->mean(), some_weights(layout, 2));
+  Kokkos::deep_copy(optimizer->mean(), normal_weights(layout, 2));
   optimizer->start(Exec());
   const Metrics averaged = evaluator.averaged(data.test, *optimizer, 5, 3);
   Layout same;
@@ -175,7 +166,7 @@ TEST_CASE("sampling: the seed decides, one candidate is the likeliest token, and
   const Config c = small_gpt();
   Layout layout;
   TextSampler sampler(layout, c, 30, 12, Exec());
-  const Vec weights = some_weights(layout, 3);
+  const Vec weights = normal_weights(layout, 3);
   const auto key = [](std::uint64_t n) { return RandomKey::make(1, Stream::text, 0, n); };
   SamplingOptions o;
   o.tokens = 40;  // more than three times the positions

@@ -11,19 +11,13 @@
 #include "io/token_files.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/files.hpp"
 #include "support/refusal.hpp"
 
 using namespace varion;
 
 namespace {
-const std::string kDir = "token-files-test";
-
-std::string put(const std::string& name, const std::string& bytes) {
-  const std::filesystem::path path = kDir + "/" + name;
-  io::make_folder(path.parent_path().string());
-  io::commit_file(path.parent_path().string(), path.filename().string(), bytes);
-  return path.string();
-}
+const std::string kTokensDir = "token-files-test";
 
 std::string bytes_of(const std::vector<std::uint16_t>& tokens) {
   return {reinterpret_cast<const char*>(tokens.data()), 2 * tokens.size()};
@@ -54,35 +48,35 @@ std::vector<std::uint16_t> counted(size_t n, std::uint16_t first) {
 }  // namespace
 
 TEST_CASE("token files: both formats, folders, patterns, in the order of names") {
-  std::filesystem::remove_all(kDir);
+  std::filesystem::remove_all(kTokensDir);
   const auto a = counted(5, 1), b = counted(700, 2), c = counted(1, 3);
-  put("f/t_2.bin", bytes_of(b));
-  put("f/t_1.bin", llmc(a, 20240520, 1, 5));
-  put("f/v_1.bin", bytes_of(c));
-  put("f/readme.txt", "no tokens");
+  put(kTokensDir, "f/t_2.bin", bytes_of(b));
+  put(kTokensDir, "f/t_1.bin", llmc(a, 20240520, 1, 5));
+  put(kTokensDir, "f/v_1.bin", bytes_of(c));
+  put(kTokensDir, "f/readme.txt", "no tokens");
   std::vector<std::uint16_t> ab = a, abc;
   ab.insert(ab.end(), b.begin(), b.end());
   abc = ab;
   abc.insert(abc.end(), c.begin(), c.end());
-  CHECK(row(io::TokenFiles(kDir + "/f/t_1.bin")) == a);
-  CHECK(row(io::TokenFiles(kDir + "/f/t_2.bin")) == b);
-  CHECK(row(io::TokenFiles(kDir + "/f/t_*.bin")) == ab);
-  const io::TokenFiles all(kDir + "/f");
+  CHECK(row(io::TokenFiles(kTokensDir + "/f/t_1.bin")) == a);
+  CHECK(row(io::TokenFiles(kTokensDir + "/f/t_2.bin")) == b);
+  CHECK(row(io::TokenFiles(kTokensDir + "/f/t_*.bin")) == ab);
+  const io::TokenFiles all(kTokensDir + "/f");
   CHECK(row(all) == abc);
   std::vector<std::uint16_t> part(4);
   all.read(3, 4, part.data());
   CHECK(part == std::vector<std::uint16_t>{a[3], a[4], b[0], b[1]});
-  CHECK(all.place(6) == kDir + "/f/t_2.bin: token 1");
+  CHECK(all.place(6) == kTokensDir + "/f/t_2.bin: token 1");
   CHECK_THROWS_AS(all.read(706, 1, part.data()), Error);
   for (const std::string& name : {std::string("/f/x_*.bin"), std::string("/none"), std::string("/f/t_3.bin"), std::string("/none/t_*.bin")})
-    says(refusal(Exit::no_input, [&] { io::TokenFiles files(kDir + name); }), kDir + name);
-  io::make_folder(kDir + "/empty");
-  says(refusal(Exit::no_input, [&] { io::TokenFiles files(kDir + "/empty"); }), "holds no .bin files");
+    says(refusal(Exit::no_input, [&] { io::TokenFiles files(kTokensDir + name); }), kTokensDir + name);
+  io::make_folder(kTokensDir + "/empty");
+  says(refusal(Exit::no_input, [&] { io::TokenFiles files(kTokensDir + "/empty"); }), "holds no .bin files");
 }
 
 TEST_CASE("token files: damage is refused with file and reason") {
   const auto why = [&](const std::string& bytes) {
-    const std::string path = put("bad.bin", bytes), said = refusal(Exit::data, [&] { io::TokenFiles files(path); });
+    const std::string path = put(kTokensDir, "bad.bin", bytes), said = refusal(Exit::data, [&] { io::TokenFiles files(path); });
     says(said, path + ": ");
     says(said, "make it again with `varion data convert`");
     return said;
@@ -91,7 +85,7 @@ TEST_CASE("token files: damage is refused with file and reason") {
   says(why("abc"), "3 bytes, an odd number, are no 16-bit tokens");
   says(why(llmc({}, 20240520, 1, 0)), "it holds no tokens");
   const std::string good = llmc(counted(9, 4), 20240520, 1, 9);
-  CHECK(io::TokenFiles(put("good.bin", good)).size() == 9);
+  CHECK(io::TokenFiles(put(kTokensDir, "good.bin", good)).size() == 9);
   says(why(good.substr(0, 1023)), "it ends inside llm.c's header, after 1023 of 1024 bytes");
   says(why(good.substr(0, 4)), "it ends inside llm.c's header, after 4 of 1024 bytes");
   for (const size_t cut : {size_t(1024), good.size() - 1, good.size() - 2})
@@ -104,7 +98,7 @@ TEST_CASE("token files: damage is refused with file and reason") {
 }
 
 TEST_CASE("token files that change under way end in an error, not in a signal") {
-  const std::string path = put("shrinks.bin", bytes_of(counted(100000, 1)));
+  const std::string path = put(kTokensDir, "shrinks.bin", bytes_of(counted(100000, 1)));
   const io::TokenFiles before(path), during(path);
   std::vector<std::uint16_t> part(10);
   during.read(99990, 10, part.data());
@@ -118,7 +112,7 @@ TEST_CASE("token files that change under way end in an error, not in a signal") 
 TEST_CASE("token files: the digest sees sizes, ends and blocks between, of every file") {
   std::vector<std::uint16_t> tokens(3000000);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::uint16_t>(i * 2654435761u >> 16);
-  const auto digest = [&] { return io::TokenFiles(put("digest.bin", bytes_of(tokens))).digest(); };
+  const auto digest = [&] { return io::TokenFiles(put(kTokensDir, "digest.bin", bytes_of(tokens))).digest(); };
   const std::uint64_t whole = digest();
   CHECK(digest() == whole);
   int seen = 0;
@@ -130,17 +124,17 @@ TEST_CASE("token files: the digest sees sizes, ends and blocks between, of every
   CHECK(seen == 5);
   tokens.pop_back();
   CHECK(digest() != whole);
-  put("cut/1.bin", bytes_of({1, 2}));
-  put("cut/2.bin", bytes_of({3}));
-  put("cut2/1.bin", bytes_of({1}));
-  put("cut2/2.bin", bytes_of({2, 3}));
-  CHECK(io::TokenFiles(kDir + "/cut").digest() != io::TokenFiles(kDir + "/cut2").digest());
+  put(kTokensDir, "cut/1.bin", bytes_of({1, 2}));
+  put(kTokensDir, "cut/2.bin", bytes_of({3}));
+  put(kTokensDir, "cut2/1.bin", bytes_of({1}));
+  put(kTokensDir, "cut2/2.bin", bytes_of({2, 3}));
+  CHECK(io::TokenFiles(kTokensDir + "/cut").digest() != io::TokenFiles(kTokensDir + "/cut2").digest());
 }
 
 TEST_CASE("more files than may be open at once") {
   std::vector<std::uint16_t> wanted;
   for (int i = 0; i < 300; ++i) {
-    put("many/" + std::to_string(1000 + i) + ".bin", bytes_of({static_cast<std::uint16_t>(i), 7}));
+    put(kTokensDir, "many/" + std::to_string(1000 + i) + ".bin", bytes_of({static_cast<std::uint16_t>(i), 7}));
     wanted.push_back(static_cast<std::uint16_t>(i)), wanted.push_back(7);
   }
   rlimit old{}, few{};
@@ -148,7 +142,7 @@ TEST_CASE("more files than may be open at once") {
   few = old;
   few.rlim_cur = 150;
   setrlimit(RLIMIT_NOFILE, &few);
-  const io::TokenFiles files(kDir + "/many");
+  const io::TokenFiles files(kTokensDir + "/many");
   CHECK(row(files) == wanted);
   std::uint16_t one = 0;
   for (std::int64_t at : {598, 0, 300, 599, 1}) {
@@ -159,30 +153,30 @@ TEST_CASE("more files than may be open at once") {
 }
 
 TEST_CASE("the writer: both formats, shards, nothing replaced or left behind unasked") {
-  std::filesystem::remove_all(kDir + "/w");
+  std::filesystem::remove_all(kTokensDir + "/w");
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 1000; ++i) tokens.push_back(i * 61 % 65536);
   const auto write = [&](const std::string& name, io::TokenFormat format, std::int64_t shard, bool force, size_t count) {
-    io::TokenWriter w(kDir + "/w/" + name, format, shard, force);
+    io::TokenWriter w(kTokensDir + "/w/" + name, format, shard, force);
     for (size_t at = 0; at < count; at += 7) w.write(tokens.data() + at, std::min<size_t>(7, count - at));
     w.finish();
     return w.count_files();
   };
   const auto reads = [&](const std::string& name, size_t count) {
-    const auto got = row(io::TokenFiles(kDir + "/w/" + name));
+    const auto got = row(io::TokenFiles(kTokensDir + "/w/" + name));
     CHECK(std::vector<std::int32_t>(got.begin(), got.end()) == std::vector<std::int32_t>(tokens.begin(), tokens.begin() + static_cast<long>(count)));
   };
   CHECK(write("one.bin", io::TokenFormat::nanogpt, 0, false, 1000) == 1);
-  CHECK(std::filesystem::file_size(kDir + "/w/one.bin") == 2000);
+  CHECK(std::filesystem::file_size(kTokensDir + "/w/one.bin") == 2000);
   reads("one.bin", 1000);
   says(refusal(Exit::cant_create, [&] { write("one.bin", io::TokenFormat::nanogpt, 0, false, 10); }), "one.bin' is there");
   write("one.bin", io::TokenFormat::llmc, 0, true, 10);
-  CHECK(std::filesystem::file_size(kDir + "/w/one.bin") == 1044);
+  CHECK(std::filesystem::file_size(kTokensDir + "/w/one.bin") == 1044);
   reads("one.bin", 10);
   for (const io::TokenFormat format : {io::TokenFormat::nanogpt, io::TokenFormat::llmc}) {
     CHECK(write("many.bin", format, 300, true, 1000) == 4);
     reads("many_*.bin", 1000);
-    CHECK(io::TokenFiles(kDir + "/w/many_000003.bin").size() == 100);
+    CHECK(io::TokenFiles(kTokensDir + "/w/many_000003.bin").size() == 100);
   }
   CHECK(write("many", io::TokenFormat::nanogpt, 500, true, 1000) == 2);  // no third and fourth of before
   reads("many_*.bin", 1000);
@@ -190,16 +184,16 @@ TEST_CASE("the writer: both formats, shards, nothing replaced or left behind una
   says(refusal(Exit::data, [&] { write("none", io::TokenFormat::nanogpt, 0, false, 0); }), "the text is empty");
   tokens[900] = 65536;
   says(refusal(Exit::data, [&] { write("wide", io::TokenFormat::nanogpt, 100, false, 1000); }), "token 65536 does not fit 16 bits");
-  CHECK(io::list_files(kDir + "/w") == std::vector<std::string>{"many_000000.bin", "many_000001.bin", "one.bin"});
+  CHECK(io::list_files(kTokensDir + "/w") == std::vector<std::string>{"many_000000.bin", "many_000001.bin", "one.bin"});
 }
 
 TEST_CASE("text files: one, or a folder's, in pieces") {
-  std::filesystem::remove_all(kDir + "/t");
-  put("t/b.txt", "world");
-  put("t/a.txt", "hello ");
-  put("t/aa.txt", "");
-  put("t/c.md", "not read");
-  io::TextFiles files(kDir + "/t");
+  std::filesystem::remove_all(kTokensDir + "/t");
+  put(kTokensDir, "t/b.txt", "world");
+  put(kTokensDir, "t/a.txt", "hello ");
+  put(kTokensDir, "t/aa.txt", "");
+  put(kTokensDir, "t/c.md", "not read");
+  io::TextFiles files(kTokensDir + "/t");
   CHECK(files.size() == 11);
   for (int pass = 0; pass < 2; ++pass, files.rewind()) {
     std::string all;
@@ -210,24 +204,24 @@ TEST_CASE("text files: one, or a folder's, in pieces") {
     CHECK(borders == "0 6 11 ");
     CHECK(files.at_border());  // behind the end
   }
-  CHECK(files.place(5) == kDir + "/t/a.txt: byte 5");
-  CHECK(files.place(6) == kDir + "/t/b.txt: byte 0");
-  put("t/b.txt", "worlds");
+  CHECK(files.place(5) == kTokensDir + "/t/a.txt: byte 5");
+  CHECK(files.place(6) == kTokensDir + "/t/b.txt: byte 0");
+  put(kTokensDir, "t/b.txt", "worlds");
   std::string all;
   says(refusal(Exit::data, [&] {
          while (files.next(100, all)) {
          }
        }), "b.txt: has changed: 6 bytes, 5 when it was first opened");
-  says(refusal(Exit::no_input, [&] { io::TextFiles none(kDir + "/none.txt"); }), "none.txt");
+  says(refusal(Exit::no_input, [&] { io::TextFiles none(kTokensDir + "/none.txt"); }), "none.txt");
 }
 
 TEST_CASE("the data set `tokens`") {
-  std::filesystem::remove_all(kDir + "/d");
-  put("d/train_1.bin", bytes_of(counted(500, 0)));
-  put("d/train_2.bin", bytes_of(counted(501, 5)));
-  put("d/val.bin", llmc(counted(101, 1), 20240520, 1, 101));
+  std::filesystem::remove_all(kTokensDir + "/d");
+  put(kTokensDir, "d/train_1.bin", bytes_of(counted(500, 0)));
+  put(kTokensDir, "d/train_2.bin", bytes_of(counted(501, 5)));
+  put(kTokensDir, "d/val.bin", llmc(counted(101, 1), 20240520, 1, 101));
   const auto load = [&](const std::string& vocabulary, const std::string& size, const std::string& held = "0") {
-    return load_data(config_of({{"data.name", "tokens"}, {"data.path", kDir + "/d/train_*.bin"}, {"data.val_path", kDir + "/d/val.bin"},
+    return load_data(config_of({{"data.name", "tokens"}, {"data.path", kTokensDir + "/d/train_*.bin"}, {"data.val_path", kTokensDir + "/d/val.bin"},
                                 {"data.length", "10"}, {"data.vocab", vocabulary}, {"data.vocab_size", size}, {"data.val_size", held}}));
   };
   const DataSet d = load("", "0");
@@ -246,14 +240,14 @@ TEST_CASE("the data set `tokens`") {
   std::vector<std::int32_t> all(1001);
   says(refusal(Exit::data, [&] { load("", "998").train.tokens->read(0, 1001, all.data()); }),
        "train_1.bin: token 333 is 999, not below the vocabulary's size, 998");
-  put("d/a.tokenizer", "chars:\"ab\"\n");
-  CHECK(load(kDir + "/d/a.tokenizer", "0").vocabulary == 2);
-  CHECK(load(kDir + "/d/a.tokenizer", "1000").vocabulary == 1000);
-  says(refusal(Exit::config, [&] { load(kDir + "/d/a.tokenizer", "1"); }), "data.vocab_size = 1, the tokenizer has 2 tokens");
-  put("d/bad.tokenizer", "chars:ab\n");
-  says(refusal(Exit::data, [&] { load(kDir + "/d/bad.tokenizer", "0"); }), "bad.tokenizer: the alphabet");
-  says(refusal(Exit::no_input, [&] { load(kDir + "/d/no.tokenizer", "0"); }), "no.tokenizer");
-  says(refusal(Exit::config, [&] { load_data(config_of({{"data.name", "tokens"}, {"data.path", kDir + "/d"}})); }), "data.val_path");
-  put("d/val.bin", bytes_of(counted(10, 1)));
+  put(kTokensDir, "d/a.tokenizer", "chars:\"ab\"\n");
+  CHECK(load(kTokensDir + "/d/a.tokenizer", "0").vocabulary == 2);
+  CHECK(load(kTokensDir + "/d/a.tokenizer", "1000").vocabulary == 1000);
+  says(refusal(Exit::config, [&] { load(kTokensDir + "/d/a.tokenizer", "1"); }), "data.vocab_size = 1, the tokenizer has 2 tokens");
+  put(kTokensDir, "d/bad.tokenizer", "chars:ab\n");
+  says(refusal(Exit::data, [&] { load(kTokensDir + "/d/bad.tokenizer", "0"); }), "bad.tokenizer: the alphabet");
+  says(refusal(Exit::no_input, [&] { load(kTokensDir + "/d/no.tokenizer", "0"); }), "no.tokenizer");
+  says(refusal(Exit::config, [&] { load_data(config_of({{"data.name", "tokens"}, {"data.path", kTokensDir + "/d"}})); }), "data.val_path");
+  put(kTokensDir, "d/val.bin", bytes_of(counted(10, 1)));
   says(refusal(Exit::data, [&] { load("", "0"); }), "val.bin: 10 tokens, a window of data.length = 10 takes 11");
 }

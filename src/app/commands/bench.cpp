@@ -58,7 +58,7 @@ int bench_command(const std::vector<std::string>& words) {
 }
 
 namespace {
-const bool registered = Commands::of().add(
+const bool registered_bench = Commands::of().add(
     "bench", {"time kernels and training steps against this machine's ceilings",
               "bench [PART_OF_NAME ...] [--json=FILE] [--repeats=9] [--seconds=0.1] [--quick=yes] [--precision=fp32|tf32|bf16] [--dir=FOLDER for files] | compare A.json B.json",
               true, bench_command, true});

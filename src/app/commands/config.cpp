@@ -71,7 +71,7 @@ int info_command(const std::vector<std::string>&) {
 }
 
 namespace {
-const bool registered =
+const bool registered_config =
     Commands::of().add("config", {"the options", "config template | show [FILE.ini] [key=value] | diff A.ini B.ini",
                                   false, config_command}) &&
     Commands::of().add("info", {"build, device, what is registered", "info", false, info_command});

@@ -17,7 +17,7 @@
 namespace varion {
 
 namespace {
-constexpr const char* kUsage =
+constexpr const char* kDataUsage =
     "data info|check [FILE.ini] [data.name=NAME ...] | "
     "convert TEXT OUT.bin [--tokenizer=gpt2|chars|bytes] [--vocab=FOLDER|FILE.tokenizer] [--format=nanogpt|llmc] "
     "[--shard-tokens=N] [--end-of-text] [--force] | decode TOKENS OUT.txt [--vocab=FOLDER|FILE.tokenizer] [--force]";
@@ -190,14 +190,14 @@ int data_command(const std::vector<std::string>& words) {
   const bool shows = verb == "info" || verb == "check";
   require((shows && a.flags.empty() && !force && !separate) ||
               ((verb == "convert" || (verb == "decode" && !separate)) && a.words.size() == 3 && a.settings.empty()),
-          Exit::usage, "use: ", kUsage);
+          Exit::usage, "use: ", kDataUsage);
   if (shows) return describe(a, verb == "check");
   return verb == "convert" ? convert(a, force, separate) : decode(a, force);
 }
 
 namespace {
-const bool registered = Commands::of().add(
-    "data", {"a data set's size and digest; text to files of tokens and back", kUsage, false, data_command});
+const bool registered_data = Commands::of().add(
+    "data", {"a data set's size and digest; text to files of tokens and back", kDataUsage, false, data_command});
 }  // namespace
 
 }  // namespace varion

@@ -14,7 +14,7 @@
 namespace varion {
 
 namespace {
-const char* const kUsage = "posterior info|layers FILE.h5 | export FILE.h5 --out=FILE.safetensors [--states=hess,momentum|all]";
+const char* const kPosteriorUsage = "posterior info|layers FILE.h5 | export FILE.h5 --out=FILE.safetensors [--states=hess,momentum|all]";
 
 /// The mean under the tensors' names, the states asked for under name.state; the optimizer's numbers as metadata.
 io::Safetensors exported(const io::PosteriorFile& f, const std::string& states) {
@@ -49,7 +49,7 @@ int posterior_command(const std::vector<std::string>& words) {
   const Arguments a = parse_arguments(words, {"out", "states"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
   require(a.words.size() == 2 && (verb == "info" || verb == "layers" || verb == "export") && (verb == "export" || a.flags.empty()),
-          Exit::usage, "use: ", kUsage);
+          Exit::usage, "use: ", kPosteriorUsage);
   const io::PosteriorFile f = io::load_posterior(a.words[1]);
   if (verb == "export") {
     const std::filesystem::path out = a.flag("out", "");
@@ -92,7 +92,8 @@ int posterior_command(const std::vector<std::string>& words) {
 }
 
 namespace {
-const bool registered = Commands::of().add("posterior", {"look into a posterior file, or export it", kUsage, false, posterior_command});
+const bool registered_posterior =
+    Commands::of().add("posterior", {"look into a posterior file, or export it", kPosteriorUsage, false, posterior_command});
 }  // namespace
 
 }  // namespace varion

@@ -60,7 +60,7 @@ int sample_command(const std::vector<std::string>& words) {
 }
 
 namespace {
-const bool registered = Commands::of().add(
+const bool registered_sample = Commands::of().add(
     "sample", {"text from a language model's posterior file",
                "sample FILE.h5 [--prompt=TEXT] [--tokens=300] [--count=1] [--temperature=1] [--top-k=0] [--weights=mean|posterior] [--seed=1]",
                true, sample_command});

@@ -28,7 +28,7 @@ int study_command(const std::vector<std::string>& words) {
 }
 
 namespace {
-const bool registered =
+const bool registered_study =
     Commands::of().add("study", {"a question as many runs", "study plan|run|status|report FOLDER [--format=text|csv]",
                                  true, study_command});
 }  // namespace

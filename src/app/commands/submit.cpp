@@ -10,7 +10,7 @@ namespace varion {
 
 namespace {
 /// A word as a shell reads it back.
-std::string quoted(const std::string& word) {
+std::string shell_word(const std::string& word) {
   const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) || std::string("._-=/:,+@%").find(c) != std::string::npos;
   });
@@ -43,11 +43,11 @@ int submit_command(const std::vector<std::string>& words) {
     rest.words.erase(rest.words.begin());
     name = make_config(rest).text("run.name");  // a mistake is told here, not in the queue
   }
-  for (const std::string& word : a.words) command += " " + quoted(word);
-  for (const auto& [key, value] : a.settings) command += " " + quoted(key + "=" + value);
+  for (const std::string& word : a.words) command += " " + shell_word(word);
+  for (const auto& [key, value] : a.settings) command += " " + shell_word(key + "=" + value);
   std::printf("#!/bin/bash\n"
               "#SBATCH --job-name=%s\n#SBATCH --ntasks=%d\n#SBATCH --cpus-per-task=%d\n#SBATCH --time=%s\n",
-              quoted(name).c_str(), ranks, threads, a.flag("time", "04:00:00").c_str());
+              shell_word(name).c_str(), ranks, threads, a.flag("time", "04:00:00").c_str());
   if (gpus > 0) std::printf("#SBATCH --gpus-per-task=%d\n", gpus);
   for (const char* flag : {"partition", "account"})
     if (!a.flag(flag, "").empty()) std::printf("#SBATCH --%s=%s\n", flag, a.flag(flag, "").c_str());
@@ -63,7 +63,7 @@ int submit_command(const std::vector<std::string>& words) {
 }
 
 namespace {
-const bool registered = Commands::of().add(
+const bool registered_submit = Commands::of().add(
     "submit", {"print a Slurm script for a run or study (never submits)",
                "submit [--ranks=1] [--threads=8] [--gpus=0] [--time=04:00:00] [--partition=P] [--account=A] train ... | study run FOLDER",
                false, submit_command});

@@ -29,7 +29,7 @@ int evaluate_command(const std::vector<std::string>& words) {
 }
 
 namespace {
-const bool registered =
+const bool registered_train =
     Commands::of().add("train", {"train, or continue, one run", "train [FILE.ini ...] [section.key=value ...]",
                                  true, train_command, true, true}) &&
     Commands::of().add("evaluate", {"a posterior file: at the mean and averaged over samples",

@@ -17,7 +17,7 @@
 namespace varion {
 
 namespace {
-const char* const kUsage =
+const char* const kVerifyUsage =
     "verify gradients | optimizer --trace=FILE.json | resume [FILE.ini] [key=value ...] [--steps=20] | "
     "ranks [FILE.ini] [key=value ...] [--steps=10] (under mpirun) | "
     "replay RUN_DIRECTORY [--step=K] (are the bits of a step those of doing it again?) | "
@@ -169,14 +169,14 @@ int verify_command(const std::vector<std::string>& words) {
   } else if (verb == "backend") {
     ok = verify_backend(behind_verb(a));
   } else {
-    fail(Exit::usage, "use: ", kUsage);
+    fail(Exit::usage, "use: ", kVerifyUsage);
   }
   return ok ? 0 : static_cast<int>(Exit::internal);
 }
 
 namespace {
-const bool registered = Commands::of().add(
-    "verify", {"check the program itself", kUsage, true, verify_command, true});
+const bool registered_verify = Commands::of().add(
+    "verify", {"check the program itself", kVerifyUsage, true, verify_command, true});
 }  // namespace
 
 }  // namespace varion
