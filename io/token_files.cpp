@@ -104,7 +104,7 @@ std::uint64_t TokenFiles::digest() const {
   std::uint64_t h = 1469598103934665603ull;  // FNV-1a over whole numbers
   const auto mix = [&](std::uint64_t word) { h = (h ^ word) * 1099511628211ull; };
   constexpr std::int64_t kEnd = 1 << 19, kBlock = 1 << 15, kBlocks = 8;  // tokens
-  std::vector<std::uint16_t> buffer(static_cast<size_t>(kEnd));
+  std::vector<std::uint16_t> buffer(static_cast<size_t>(std::min(kEnd, size())));
   for (const File& f : files_) {
     mix(static_cast<std::uint64_t>(f.count));
     const auto sample = [&](std::int64_t from, std::int64_t count) {

@@ -11,7 +11,7 @@ command -v clang++ >/dev/null || { echo "fuzzing needs clang: apt-get install cl
 scripts/build.sh openmp varion  # the posterior files to start from are its work; the readers are compiled apart
 kokkos=$(echo "${VARION_DEPS:-.deps}"/kokkos-*-openmp)
 mkdir -p build/fuzz
-flags=(-std=c++17 -O1 -g -fopenmp=libgomp -D_OPENMP=201511 -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -I.
+flags=(-std=c++17 -O2 -g1 -fopenmp=libgomp -D_OPENMP=201511 -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -I.
   -Ibuild/openmp/generated -isystem "$kokkos/include" -isystem "/usr/lib/$(gcc -print-multiarch)/openmpi/include" -DOMPI_SKIP_MPICXX)
 read -ra hdf5 <<<"$(pkg-config --cflags hdf5-openmpi 2>/dev/null || echo -isystem /usr/include/hdf5/openmpi)"
 # Nothing is to be learnt from which letters of which keys were compared; tracing them took half of the time of `config`.

