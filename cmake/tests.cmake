@@ -77,7 +77,12 @@ foreach(folder ${kinds})
   foreach(script ${scripts})
     get_filename_component(file ${script} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND ${VARION_PYTHON} ${script})
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 900 PROCESSORS ${busy}
+    set(labels ${kind})
+    # Jobs that are killed from outside, and wait for it most of the time, show a sanitizer nothing that others do not.
+    if(VARION_SANITIZE AND "${kind}.${file}" MATCHES "^faults[.](chaos|jobs|kills|ranks_end)$")
+      list(APPEND labels campaign)
+    endif()
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS "${labels}" TIMEOUT 900 PROCESSORS ${busy}
       ENVIRONMENT "${kind_environment}" SKIP_RETURN_CODE 77)
   endforeach()
 endforeach()

@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "core/error.hpp"
-#include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 
 namespace varion::io {
 

@@ -53,26 +53,6 @@ class PartFile {
   int fd_ = -1;
 };
 
-/// Opens a regular file for reading. The caller closes it. Errors: 66 not there, 65 no regular file, 74 the system cannot.
-int open_input(const std::string& path);
-
-/// A regular file to read from anywhere, by any thread. Errors: 66 not there, 65 larger than `limit`, no regular file, or
-/// shorter than it was; 74 reading failed.
-class InputFile {
- public:
-  explicit InputFile(const std::string& path, std::uint64_t limit);
-  ~InputFile();
-  InputFile(const InputFile&) = delete;
-  InputFile& operator=(const InputFile&) = delete;
-  std::uint64_t size() const { return size_; }
-  void read(std::uint64_t address, char* to, size_t bytes) const;
-
- private:
-  std::string path_;
-  int fd_ = -1;
-  std::uint64_t size_ = 0;
-};
-
 /// Adds `bytes` at the end of dir/name, for records that a reader follows while they grow; a crash may leave a
 /// torn last line, which resuming cuts off. Errors: 73, 74.
 void append_file(const std::string& dir, const std::string& name, const std::string& bytes);
@@ -89,9 +69,6 @@ void remove_leftovers(const std::string& dir, bool alone);
 
 /// Creates the folder and its parents. Errors: 73.
 void make_folder(const std::string& dir);
-
-/// The whole file. Errors: 66 not there, 65 larger than `limit`, 74 reading failed.
-std::string read_file(const std::string& path, size_t limit);
 
 /// SHA-256 of the bytes, 64 hexadecimal digits.
 std::string sha256(const char* bytes, size_t count);

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
-#include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "io/parallel.hpp"
 #include "io/segments.hpp"
 

@@ -9,6 +9,7 @@
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors files are little-endian, and so must the machine be"

@@ -3,7 +3,7 @@
 #include <charconv>
 
 #include "core/error.hpp"
-#include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 
 namespace varion::io {
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 
 namespace varion::io {
 

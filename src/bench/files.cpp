@@ -6,6 +6,7 @@
 #include "bench/bench.hpp"
 #include "io/commit_file.hpp"
 #include "io/folder_lock.hpp"
+#include "io/input_file.hpp"
 #include "io/posterior_file.hpp"
 
 namespace varion {

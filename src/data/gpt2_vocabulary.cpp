@@ -6,7 +6,7 @@
 
 #include "core/error.hpp"
 #include "data/utf8.hpp"
-#include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 
 namespace varion {
 

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <utility>
 
-#include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 
 namespace varion {
 

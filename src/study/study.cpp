@@ -9,6 +9,7 @@
 #include "core/error.hpp"
 #include "core/suggest.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "train/run.hpp"
 
 namespace varion {

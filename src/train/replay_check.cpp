@@ -11,6 +11,7 @@
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "train/run.hpp"
 
 namespace varion {

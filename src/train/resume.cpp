@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "train/network.hpp"
 
 namespace varion {

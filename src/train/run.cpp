@@ -17,6 +17,7 @@
 #include "core/suggest.hpp"
 #include "io/commit_file.hpp"
 #include "io/folder_lock.hpp"
+#include "io/input_file.hpp"
 #include "optim/schedule.hpp"
 #include "train/checkpoint_writer.hpp"
 #include "train/evaluator.hpp"

@@ -7,6 +7,7 @@
 
 #include "core/suggest.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 
 namespace varion {
 

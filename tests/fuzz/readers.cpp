@@ -1,8 +1,5 @@
 // I1, I2: bytes made up by libFuzzer for every reader; FUZZ_TARGET names one. Refusing with an Error of code 65 or 78 is right;
 // anything else that ends a reader is a finding. scripts/fuzz.sh builds and runs it.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -13,13 +10,13 @@
 #include "data/gpt2_vocabulary.hpp"
 #include "data/gpt2_words.hpp"
 #include "data/tokenizer.hpp"
-#include "io/commit_file.hpp"
 #include "io/image_files.hpp"
 #include "io/posterior_file.hpp"
 #include "io/safetensors.hpp"
 #include "io/segments.hpp"
 #include "io/table.hpp"
 #include "io/token_files.hpp"
+#include "memory_file.hpp"
 
 namespace varion {
 const std::map<std::string, std::string>& presets() {
@@ -32,11 +29,9 @@ using namespace varion;
 
 namespace {
 /// The bytes as a file.
-std::string file_of(const std::uint8_t* data, size_t size) {
-  static const int fd = ::memfd_create("fuzz", 0);
-  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, data, size, 0) != static_cast<ssize_t>(size)) std::abort();
-  static const std::string path = "/proc/self/fd/" + std::to_string(fd);
-  return path;
+const char* file_of(const std::uint8_t* data, size_t size) {
+  become_file(data, size);
+  return "fuzz";
 }
 
 /// A posterior file whose digest is right whatever is in it: what HDF5 then gets to read.

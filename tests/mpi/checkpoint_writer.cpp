@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
 #include "train/checkpoint.hpp"

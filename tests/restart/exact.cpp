@@ -4,6 +4,7 @@
 
 #include "core/random.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "models/model.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
 #include "train/checkpoint.hpp"

@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "io/posterior_shares.hpp"
 #include "io/process_memory.hpp"
 #include "support/catch.hpp"

@@ -13,6 +13,7 @@
 #include "data/dataset.hpp"
 #include "io/commit_file.hpp"
 #include "io/image_files.hpp"
+#include "io/input_file.hpp"
 #include "io/table.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"

@@ -9,6 +9,7 @@
 #include "core/error.hpp"
 #include "data/dataset.hpp"
 #include "io/commit_file.hpp"
+#include "io/input_file.hpp"
 #include "io/posterior_file.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
