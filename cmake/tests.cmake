@@ -78,8 +78,8 @@ foreach(folder ${kinds})
     get_filename_component(file ${script} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND ${VARION_PYTHON} ${script})
     set(labels ${kind})
-    # Jobs that are killed from outside, and wait for it most of the time, show a sanitizer nothing that others do not.
-    if(VARION_SANITIZE AND "${kind}.${file}" MATCHES "^faults[.](chaos|jobs|kills|ranks_end)$")
+    # Jobs killed from outside, and the same bits over and over, show a sanitizer nothing that others do not.
+    if(VARION_SANITIZE AND "${kind}.${file}" MATCHES "^(faults[.](chaos|jobs|kills|ranks_end)|mpi[.]grid)$")
       list(APPEND labels campaign)
     endif()
     set_tests_properties(${kind}.${file} PROPERTIES LABELS "${labels}" TIMEOUT 900 PROCESSORS ${busy}
