@@ -45,10 +45,10 @@ foreach(folder ${kinds})
   if(NOT IS_DIRECTORY ${folder} OR "${kind}" MATCHES "^(support|fuzz|inject)$")
     continue()
   endif()
-  # How many processors a test keeps busy: tests beside each other (ctest -j) do not outnumber the machine's.
-  set(busy ${threads})
-  if("${kind}" MATCHES "^(mpi|faults)$")
-    set(busy 4)
+  # Beside others (ctest -j) run tests of one process; whole jobs look at what the machine runs, and a GPU is one program's at a time.
+  set(alone OFF)
+  if(VARION_GPU OR "${kind}" MATCHES "^(mpi|faults)$")
+    set(alone ON)
   endif()
   # MPI never gives back all it takes, from plugins that are gone at the end; and leaks cannot be looked for under strace.
   set(kind_environment ${environment})
@@ -70,7 +70,7 @@ foreach(folder ${kinds})
       set(launcher ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} 4)
     endif()
     add_test(NAME ${kind}.${file} COMMAND ${launcher} $<TARGET_FILE:test_${kind}> -\# "[\#${file}]")
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600 PROCESSORS ${busy}
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600 PROCESSORS ${threads} RUN_SERIAL ${alone}
       ENVIRONMENT "${kind_environment}" SKIP_REGULAR_EXPRESSION "\\[skipped\\]")
   endforeach()
   file(GLOB scripts CONFIGURE_DEPENDS ${folder}/*.py)
@@ -82,7 +82,7 @@ foreach(folder ${kinds})
     if(VARION_SANITIZE AND "${kind}.${file}" MATCHES "^(faults[.](chaos|jobs|kills|ranks_end)|mpi[.]grid)$")
       list(APPEND labels campaign)
     endif()
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS "${labels}" TIMEOUT 900 PROCESSORS ${busy}
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS "${labels}" TIMEOUT 900 PROCESSORS ${threads} RUN_SERIAL ${alone}
       ENVIRONMENT "${kind_environment}" SKIP_RETURN_CODE 77)
   endforeach()
 endforeach()

@@ -51,11 +51,4 @@ void InputFile::read(std::uint64_t address, char* to, size_t bytes) const {
   }
 }
 
-std::string read_file(const std::string& path, size_t limit) {
-  const InputFile file(path, limit);
-  std::string bytes(static_cast<size_t>(file.size()), '\0');
-  file.read(0, bytes.data(), bytes.size());
-  return bytes;
-}
-
 }  // namespace varion::io

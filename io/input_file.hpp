@@ -31,6 +31,11 @@ class InputFile {
 };
 
 /// The whole file. Errors: 66 not there, 65 larger than `limit`, 74 reading failed.
-std::string read_file(const std::string& path, size_t limit);
+inline std::string read_file(const std::string& path, size_t limit) {
+  const InputFile file(path, limit);
+  std::string bytes(static_cast<size_t>(file.size()), '\0');
+  file.read(0, bytes.data(), bytes.size());
+  return bytes;
+}
 
 }  // namespace varion::io

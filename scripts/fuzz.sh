@@ -28,6 +28,7 @@ if [ ! -d seeds ]; then
   mkdir -p seeds/{idx,cifar,table,indices,posterior,safetensors,tokens,vocabulary,words,hdf5,config}
   printf '\0\0\10\1\0\0\0\3\1\2\3' >seeds/idx/one
   printf '\0\0\10\3\0\0\0\1\0\0\0\2\0\0\0\2\1\2\3\4x' >seeds/idx/three
+  gzip -nc seeds/idx/one >seeds/idx/packed
   cp ../../tests/restart/posterior-1.0.h5 seeds/posterior/
   head -c 3073 /dev/zero >seeds/cifar/one
   printf 'a,b\n1.5,2e3\n-3;4\n' >seeds/table/one

@@ -55,13 +55,6 @@ void InputFile::read(std::uint64_t address, char* to, size_t bytes) const {
   if (bytes > 0) std::memcpy(to, bytes_there + address, bytes);
 }
 
-std::string read_file(const std::string& path, size_t limit) {
-  const InputFile file(path, limit);
-  std::string bytes(static_cast<size_t>(file.size()), '\0');
-  file.read(0, bytes.data(), bytes.size());
-  return bytes;
-}
-
 }  // namespace varion::io
 
 // --- zlib ------------------------------------------------------------------------------------------

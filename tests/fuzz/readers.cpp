@@ -42,10 +42,10 @@ std::string signed_as_posterior(const std::uint8_t* data, size_t size) {
 
 void read_one(const std::string& target, const std::uint8_t* data, size_t size) {
   if (target == "idx") {
-    io::read_idx(file_of(data, size), size % 2 == 0 ? 1 : 3);
+    io::read_idx(file_of(data, size), size > 3 && data[3] == 3 ? 3 : 1);
   } else if (target == "cifar") {
     io::CifarImages images;
-    io::read_cifar(file_of(data, size), size % 2 == 0 ? 1 : 2, 10, images);
+    io::read_cifar(file_of(data, size), size > 0 && size % 3074 == 0 ? 2 : 1, 10, images);
   } else if (target == "table") {
     io::read_table(file_of(data, size));
   } else if (target == "indices") {
