@@ -1,9 +1,13 @@
 #include <hdf5.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/error.hpp"
+#include "core/huge_pages.hpp"
 #include "io/memory_driver.hpp"
+#include "io/parallel.hpp"
 #include "io/posterior_image.hpp"
 
 namespace varion::io {
@@ -58,39 +62,65 @@ double get_number(hid_t where, const std::string& name, const std::string& file)
   return v;
 }
 
-/// The numbers of a dataset, from `at` on in `out`, which grows where needed. Gives their place in the image back. Returns the
-/// shape.
-template <class T>
-std::vector<long> get_array(hid_t where, const std::string& name, hid_t type, std::vector<T>& out, size_t at,
-                            const std::string& file, VerifiedImage& image) {
-  const Handle set(H5Dopen2(where, name.c_str(), H5P_DEFAULT), H5Dclose, file + ": no dataset " + name);
-  // Numbers that lie in other files, or come out of a filter, are none of what the digest stands for.
-  const Handle how(H5Dget_create_plist(set), H5Pclose, file + ": storage of " + name);
-  require(H5Pget_external_count(how) == 0 && H5Pget_layout(how) != H5D_VIRTUAL && H5Pget_nfilters(how) == 0, Exit::data, file, ": ",
-          name, " is not stored plainly in the file itself");
-  const Handle space(H5Dget_space(set), H5Sclose, file + ": space of " + name);
-  const int rank = H5Sget_simple_extent_ndims(space);
-  require(rank >= 1 && rank <= 4, Exit::data, file, ": ", name, " has ", rank, " dimensions");
-  std::vector<hsize_t> dims(static_cast<size_t>(rank));
-  H5Sget_simple_extent_dims(space, dims.data(), nullptr);
-  hsize_t total = 1;
-  for (const hsize_t d : dims) {
-    require(d >= 1 && d < (1ull << 40) / total, Exit::data, file, ": ", name, " has an extent of ", d);
-    total *= d;
-  }
-  const Handle stored(H5Dget_type(set), H5Tclose, file + ": type of " + name);
-  require(H5Tget_class(stored) == H5T_FLOAT && H5Dget_storage_size(set) == total * H5Tget_size(stored), Exit::data,
-          file, ": ", name, " does not hold its ", total, " numbers");
-  if (out.size() < at + total) out.resize(at + total);
-  require(H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data() + at) >= 0, Exit::data, file, ": cannot read ", name);
-  image.release(H5Dget_offset(set), H5Dget_storage_size(set));
-  // A sum of zeros, or not a number: one pass that the compiler can do in vectors.
-  T wrong = 0;
-  for (size_t i = at; i < at + total; ++i) wrong += out[i] - out[i];
-  for (size_t i = at; wrong != 0 && i < at + total; ++i)
-    require(std::isfinite(out[i]), Exit::data, file, ": ", name, " is not finite at index ", i - at);
-  return {dims.begin(), dims.end()};
+/// Zeros, in huge pages where there are many.
+std::vector<float> zeros(size_t count) {
+  std::vector<float> v;
+  v.reserve(count);
+  wish_huge_pages(v.data(), count * sizeof(float));
+  v.resize(count);
+  return v;
 }
+
+/// Numbers in the file itself, in no filter.
+struct Dataset {
+  Dataset(hid_t where, const std::string& called, const std::string& of)
+      : name(called), file(of), id(H5Dopen2(where, called.c_str(), H5P_DEFAULT), H5Dclose, of + ": no dataset " + called) {
+    // Numbers that lie in other files, or come out of a filter, are none of what the digest stands for.
+    const Handle how(H5Dget_create_plist(id), H5Pclose, file + ": storage of " + name);
+    require(H5Pget_external_count(how) == 0 && H5Pget_layout(how) != H5D_VIRTUAL && H5Pget_nfilters(how) == 0, Exit::data, file, ": ",
+            name, " is not stored plainly in the file itself");
+    const Handle space(H5Dget_space(id), H5Sclose, file + ": space of " + name);
+    const int rank = H5Sget_simple_extent_ndims(space);
+    require(rank >= 1 && rank <= 4, Exit::data, file, ": ", name, " has ", rank, " dimensions");
+    std::vector<hsize_t> dims(static_cast<size_t>(rank));
+    H5Sget_simple_extent_dims(space, dims.data(), nullptr);
+    for (const hsize_t d : dims) {
+      require(d >= 1 && d < (1ull << 40) / total, Exit::data, file, ": ", name, " has an extent of ", d);
+      total *= d;
+    }
+    const Handle stored(H5Dget_type(id), H5Tclose, file + ": type of " + name);
+    require(H5Tget_class(stored) == H5T_FLOAT && H5Dget_storage_size(id) == total * H5Tget_size(stored), Exit::data, file, ": ", name,
+            " does not hold its ", total, " numbers");
+    shape.assign(dims.begin(), dims.end());
+  }
+
+  /// Its numbers. Gives their place in the image back. Errors (65): one is not finite.
+  template <class T>
+  void read(hid_t type, T* out, VerifiedImage& image) const {
+    const Handle stored(H5Dget_type(id), H5Tclose, file + ": type of " + name);
+    const std::uint64_t at = H5Dget_offset(id), bytes = total * sizeof(T);
+    // What lies in the image as it shall stand here is copied by several threads.
+    const bool as_is = H5Tequal(stored, type) > 0 && at <= image.size() && bytes <= image.size() - at;
+    if (!as_is) require(H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0, Exit::data, file, ": cannot read ", name);
+    constexpr size_t most = size_t(1) << 20;
+    for_parts((total + most - 1) / most, [&](size_t part) {
+      const size_t begin = part * most, end = std::min<size_t>(begin + most, total);
+      if (as_is) std::memcpy(out + begin, image.data() + at + begin * sizeof(T), (end - begin) * sizeof(T));
+      // A sum of zeros, or not a number: one pass that the compiler can do in vectors.
+      T wrong = 0;
+      for (size_t i = begin; i < end; ++i) wrong += out[i] - out[i];
+      for (size_t i = begin; wrong != 0 && i < end; ++i)
+        require(std::isfinite(out[i]), Exit::data, file, ": ", name, " is not finite at index ", i);
+    });
+    image.release(at, H5Dget_storage_size(id));
+  }
+
+  const std::string& name;
+  const std::string& file;
+  Handle id;
+  std::vector<long> shape;
+  hsize_t total = 1;
+};
 }  // namespace
 
 PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
@@ -116,28 +146,32 @@ PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
   p.rng = texts("rng");
   p.data = texts("data");
   const Handle params(H5Gopen2(file, "params", H5P_DEFAULT), H5Gclose, name + ": no group params");
-  for (const std::string& tensor : link_names(params)) {
-    const Handle set(H5Dopen2(params, tensor.c_str(), H5P_DEFAULT), H5Dclose, name + ": " + tensor);
+  const std::vector<std::string> names = link_names(params);
+  for (const std::string& tensor : names) {
+    const Dataset set(params, tensor, name);
     TensorInfo t;
     t.name = tensor;
-    t.offset = static_cast<long>(get_number(set, "offset", name));
-    require(t.offset >= 0 && t.offset < static_cast<long>(payload), Exit::data, name, ": offset of ", tensor);
-    t.shape = get_array(params, tensor, H5T_NATIVE_FLOAT, p.mean, static_cast<size_t>(t.offset), name, image);
-    t.size = 1;
-    for (const long n : t.shape) t.size *= n;
+    t.offset = static_cast<long>(get_number(set.id, "offset", name));
+    require(t.offset >= 0 && t.offset < static_cast<long>(payload) && set.total <= payload, Exit::data, name, ": offset of ", tensor);
+    t.shape = set.shape;
+    t.size = static_cast<long>(set.total);
     p.tensors.push_back(t);
   }
-  long covered = 0;
-  for (const TensorInfo& t : p.tensors) covered += t.size;
-  require(covered > 0 && covered == static_cast<long>(p.mean.size()), Exit::data, name,
-          ": tensors cover ", covered, " of ", p.mean.size(), " parameters");
+  long covered = 0, last = 0;
   std::map<long, long> ends;
-  for (const TensorInfo& t : p.tensors) ends[t.offset] = t.offset + t.size;
+  for (const TensorInfo& t : p.tensors) {
+    covered += t.size;
+    ends[t.offset] = t.offset + t.size;
+    last = std::max(last, t.offset + t.size);
+  }
+  require(covered > 0 && covered == last, Exit::data, name, ": tensors cover ", covered, " of ", last, " parameters");
   long reached = 0;
   for (const auto& [begin, end] : ends) {
     require(begin == reached, Exit::data, name, ": tensors overlap at offset ", begin);
     reached = end;
   }
+  p.mean = zeros(static_cast<size_t>(covered));
+  for (const TensorInfo& t : p.tensors) Dataset(params, t.name, name).read(H5T_NATIVE_FLOAT, p.mean.data() + t.offset, image);
   const Handle optim(H5Gopen2(file, "optim", H5P_DEFAULT), H5Gclose, name + ": no group optim");
   p.optimizer = get_text(optim, "name", name);
   for (const std::string& a : attribute_names(optim))
@@ -146,17 +180,21 @@ PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
   require(p.step >= 0, Exit::data, name, ": step ", p.step, " is negative");
   for (const std::string& state : link_names(optim)) {
     const Handle g(H5Gopen2(optim, state.c_str(), H5P_DEFAULT), H5Gclose, name + ": optim/" + state);
-    std::vector<float> flat(p.mean.size());
+    std::vector<float> flat = zeros(p.mean.size());
     for (const TensorInfo& t : p.tensors) {
-      const auto shape = get_array(g, t.name, H5T_NATIVE_FLOAT, flat, static_cast<size_t>(t.offset), name, image);
-      require(shape == t.shape, Exit::data, name, ": shape of optim/", state, "/", t.name,
-              " differs from params/", t.name);
+      const Dataset set(g, t.name, name);
+      require(set.shape == t.shape, Exit::data, name, ": shape of optim/", state, "/", t.name, " differs from params/", t.name);
+      set.read(H5T_NATIVE_FLOAT, flat.data() + t.offset, image);
     }
     p.states.emplace_back(state, std::move(flat));
   }
   const Handle history(H5Gopen2(file, "history", H5P_DEFAULT), H5Gclose, name + ": no group history");
-  for (const std::string& column : link_names(history))
-    get_array(history, column, H5T_NATIVE_DOUBLE, p.history[column], 0, name, image);
+  for (const std::string& column : link_names(history)) {
+    const Dataset set(history, column, name);
+    std::vector<double>& numbers = p.history[column];
+    numbers.resize(set.total);
+    set.read(H5T_NATIVE_DOUBLE, numbers.data(), image);
+  }
   return p;
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "core/huge_pages.hpp"
 #include "io/input_file.hpp"
 #include "io/parallel.hpp"
 #include "io/segments.hpp"
@@ -35,6 +36,7 @@ VerifiedImage::VerifiedImage(const std::string& path) {
   const auto segments = read_segments(trailer, end, path);
   void* const memory = ::mmap(nullptr, trailer.payload, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   require(memory != MAP_FAILED, Exit::io, "no memory for the ", trailer.payload, " bytes of '", path, "'");
+  wish_huge_pages(memory, trailer.payload);
   own_ = static_cast<char*>(memory);
   size_ = trailer.payload;
   data_ = own_;

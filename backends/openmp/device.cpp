@@ -4,7 +4,7 @@
 
 #include "backends/backend.hpp"
 #include "core/error.hpp"
-#include "core/memory.hpp"
+#include "core/huge_pages.hpp"
 
 namespace varion::backend {
 

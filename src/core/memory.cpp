@@ -1,23 +1,9 @@
 #include "core/memory.hpp"
 
 #include "core/blocks.hpp"
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "core/huge_pages.hpp"
 
 namespace varion {
-
-void wish_huge_pages(void* data, size_t bytes) {
-#ifdef __linux__
-  constexpr std::uintptr_t page = std::uintptr_t(1) << 21;
-  const auto begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / page * page;
-  if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // may be refused
-#else
-  static_cast<void>(data), static_cast<void>(bytes);
-#endif
-}
 
 void fill(const Exec& exec, const Vec& v, Real value) {
   for_streams("varion::memory::fill", exec, 0, static_cast<Index>(v.extent(0)), reads(), updates(), writes(v),

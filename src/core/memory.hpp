@@ -12,7 +12,4 @@ Vec long_vector(const std::string& label, Index words);
 /// v = value. 4 bytes per element.
 void fill(const Exec& exec, const Vec& v, Real value);
 
-/// Asks for huge pages where this memory of the host, which nobody has touched yet, holds whole ones.
-void wish_huge_pages(void* data, size_t bytes);
-
 }  // namespace varion
