@@ -56,6 +56,7 @@ bool write_all(const char* data, size_t bytes, const Call& call) {
     if (n == 0) errno = EIO;
     if (n <= 0) return false;
     done += static_cast<size_t>(n);
+    bytes_moved += static_cast<std::uint64_t>(n);
   }
   return true;
 }

@@ -48,6 +48,7 @@ void InputFile::read(std::uint64_t address, char* to, size_t bytes) const {
     require(n >= 0, Exit::io, "cannot read '", path_, "' at byte ", address + done, ": ", std::strerror(errno));
     require(n > 0, Exit::data, "'", path_, "' ended at byte ", address + done, " of ", size_, " while being read");
     done += static_cast<size_t>(n);
+    bytes_moved += static_cast<std::uint64_t>(n);
   }
 }
 

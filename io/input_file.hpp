@@ -1,6 +1,7 @@
 // Regular files to be read, with messages that name the file.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -9,6 +10,9 @@ namespace varion::io {
 
 inline constexpr int kPatience = 1000;                   // calls on a file that a signal may interrupt one after another
 inline constexpr size_t kMostAtOnce = size_t(1) << 30;  // bytes a call: Linux takes just under 2^31
+
+/// Bytes of files read and written so far, by all threads: whether something that takes long gets on.
+inline std::atomic<std::uint64_t> bytes_moved{0};
 
 /// Opens a regular file for reading. The caller closes it. Errors: 66 not there, 65 no regular file, 74 the system cannot.
 int open_input(const std::string& path);

@@ -191,6 +191,7 @@ PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
   const Handle history(H5Gopen2(file, "history", H5P_DEFAULT), H5Gclose, name + ": no group history");
   for (const std::string& column : link_names(history)) {
     const Dataset set(history, column, name);
+    require(set.total <= payload, Exit::data, name, ": history/", column, " is longer than the file");
     std::vector<double>& numbers = p.history[column];
     numbers.resize(set.total);
     set.read(H5T_NATIVE_DOUBLE, numbers.data(), image);

@@ -69,10 +69,16 @@ std::string newest_checkpoint(const std::string& dir, std::vector<std::string>& 
   return best;
 }
 
-void prune_checkpoints(const std::string& dir, int keep) {
-  std::vector<std::string> names;  // zero-padded steps: sorted by name is sorted by step
+std::string checkpoint_name(std::uint64_t step) {
+  char name[40];
+  std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(step));
+  return name;
+}
+
+void prune_checkpoints(const std::string& dir, int keep, std::uint64_t last) {
+  std::vector<std::string> names;
   for (const std::string& name : list_files(dir))
-    if (is_checkpoint(name)) names.push_back(name);
+    if (is_checkpoint(name) && (last == ~std::uint64_t(0) || name <= checkpoint_name(last))) names.push_back(name);
   for (size_t i = 0; i + static_cast<size_t>(keep) < names.size(); ++i)
     ::unlink((dir + "/" + names[i]).c_str());
 }

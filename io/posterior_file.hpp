@@ -4,6 +4,7 @@
 // everything before it, so that a damaged file is refused before HDF5 parses a byte.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -48,7 +49,10 @@ PosteriorFile load_posterior(const std::string& path);
 /// taken.
 std::string newest_checkpoint(const std::string& dir, std::vector<std::string>& refused);
 
-/// Removes all but the newest `keep` step-*.h5.
-void prune_checkpoints(const std::string& dir, int keep);
+/// Removes all but the newest `keep` step-*.h5 up to step `last`, the one just written. What bears a later step was not valid when the
+/// run went on from an earlier one, and takes nobody's place.
+void prune_checkpoints(const std::string& dir, int keep, std::uint64_t last = ~std::uint64_t(0));
+/// The name of a step's checkpoint; sorted by name is sorted by step.
+std::string checkpoint_name(std::uint64_t step);
 
 }  // namespace varion::io

@@ -1,8 +1,10 @@
 // Sub-commands: one file each under commands/.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/options.hpp"
@@ -30,6 +32,12 @@ struct Arguments {
 /// Errors (64): a flag that is not in `known`.
 Arguments parse_arguments(const std::vector<std::string>& arguments,
                           const std::vector<std::string>& known);
+
+/// The arguments without --force, and whether it was there.
+std::pair<std::vector<std::string>, bool> without_force(const std::vector<std::string>& arguments);
+
+/// Folder and name of a file to write. Errors (73): it is the `input`, or is there and may not be replaced.
+std::pair<std::string, std::string> place_for(const std::filesystem::path& path, bool force, const std::string& input);
 
 /// -q was given.
 bool is_quiet();

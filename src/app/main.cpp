@@ -29,6 +29,12 @@ void print_usage(std::FILE* out) {
                "  varion evaluate runs/run/final.h5\n  varion study report studies/demo\n");
 }
 
+/// The code, once all that was printed has been taken. Errors: 74.
+int checked_output(int code) {
+  require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, varion::Exit::io, "cannot write to the standard output");
+  return code;
+}
+
 int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
   using namespace varion;
   std::vector<std::string> words;
@@ -58,7 +64,7 @@ int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
   }
   const std::string name = words[0];
   words.erase(words.begin());
-  if (!command.needs_device) return command.run(words);
+  if (!command.needs_device) return checked_output(command.run(words));
   const std::string missing = backend::missing_device();  // Kokkos would abort
   require(missing.empty(), Exit::environment, missing);
   if (command.stops) install_signal_handlers();  // before what takes long: MPI, the device
@@ -74,7 +80,7 @@ int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
   const int code = command.run(words);
   inject::process("finalize", 0);
   MpiSession::may_end();
-  return code;
+  return command.stops ? code : checked_output(code);  // a run's results are in its directory
 }
 
 /// One line, and the end of all ranks. What goes wrong on every rank is said by the first one: the others give it time to.
@@ -99,7 +105,12 @@ int main(int argc, char** argv) {
     return run(argc, argv, session);
   } catch (const varion::Error& e) {
     return end_with(e.code(), e.what());
+  } catch (const std::bad_alloc&) {
+    return end_with(varion::Exit::environment, "not enough memory");
   } catch (const std::exception& e) {
+    const std::string what = e.what();
+    if (what.rfind("Kokkos failed to allocate", 0) == 0)
+      return end_with(varion::Exit::environment, "not enough memory: " + what.substr(0, what.find('\n')));
     return end_with(varion::Exit::internal, std::string("internal error: ") + e.what());
   }
 }

@@ -10,7 +10,7 @@ const bool registered_option_table = add_options("", {
   {"run.dir", T::text, "runs/{name}", "directory of the run; {name} is replaced"},
   {"run.seed", T::integer, "1", "seed of every random number", {}, 0, 9e15},
   {"run.resume", T::choice, "auto", "continue from the newest valid checkpoint", {"auto", "never", "must"}},
-  {"run.overwrite", T::flag, "false", "start afresh in a directory that holds a run"},
+  {"run.overwrite", T::flag, "false", "with run.resume=never: start afresh in a directory that holds a run"},
   {"run.walltime", T::text, "auto", "stop with a checkpoint before this much time (HH:MM:SS) is over; auto: Slurm's limit; or off"},
   {"run.watchdog", T::text, "auto", "end a run that makes no progress for so many seconds; auto: 600, steps less; or off"},
   {"model.name", T::text, "mlp", "network"},

@@ -1,7 +1,9 @@
 #include "core/options.hpp"
 
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -51,6 +53,7 @@ using T = OptionSpec::Type;
 std::string problem(const OptionSpec& o, const std::string& s) {
   for (const char c : s)
     if (static_cast<unsigned char>(c) < 32) return "holds a control character";
+  if (config_line(s) != s) return "begins or ends with a blank, or holds a '#' behind one: no config file could say so";
   switch (o.type) {
     case T::text: return s.size() > 4096 ? "is longer than 4096 characters" : "";
     case T::flag: return s == "true" || s == "false" ? "" : "must be true or false";
@@ -76,6 +79,12 @@ std::string problem(const OptionSpec& o, const std::string& s) {
 }  // namespace
 
 const std::vector<OptionSpec>& option_table() { return table(); }
+
+std::string config_line(const std::string& line) {
+  size_t end = line.find('#');
+  while (end != std::string::npos && end > 0 && line[end - 1] != ' ' && line[end - 1] != '\t') end = line.find('#', end + 1);
+  return trimmed(line.substr(0, end));
+}
 
 bool add_options(const std::string& owner, const std::vector<OptionSpec>& options) {
   for (OptionSpec o : options) {
@@ -128,7 +137,8 @@ void Config::read_text(const std::string& content, const std::string& name) {
   int number = 0;
   for (std::string line; std::getline(in, line);) {
     const std::string where = name + ":" + std::to_string(++number);
-    line = trimmed(line.substr(0, line.find('#')));
+    require(number > 1 || line.rfind("\xef\xbb\xbf", 0) != 0, Exit::config, where, ": begins with a byte-order mark: save it as plain UTF-8");
+    line = config_line(line);
     if (line.empty()) continue;
     if (line.front() == '[') {
       require(line.back() == ']', Exit::config, where, ": '", line.substr(0, 80),
@@ -146,12 +156,13 @@ void Config::read_text(const std::string& content, const std::string& name) {
 }
 
 void Config::read_file(const std::string& path) {
+  errno = 0;
   std::ifstream in(path, std::ios::binary);
-  require(in.good(), Exit::no_input, "cannot read config file '", path, "'");
+  require(in.good(), Exit::no_input, "cannot read config file '", path, "'", errno != 0 ? varion::text(": ", std::strerror(errno)) : "");
   std::string content(1 << 20, '\0');
   in.read(content.data(), static_cast<std::streamsize>(content.size()));
   require(in.gcount() < (1 << 20), Exit::config, path, ": larger than 1 MiB, not a config file");
-  require(in.eof(), Exit::no_input, "cannot read config file '", path, "'");  // a folder can be opened
+  require(in.eof(), Exit::no_input, "cannot read config file '", path, "': is it a folder?");  // a folder can be opened
   content.resize(static_cast<size_t>(in.gcount()));
   read_text(content, path);
 }
@@ -163,12 +174,18 @@ void Config::read_environment() {
     if (entry.rfind("VARION_", 0) != 0 || equal == std::string::npos) continue;
     const std::string name = entry.substr(0, equal);
     // Only names whose first word is a section of the table; VARION_PROVIDER and others are not ours.
+    bool ours = false, known = false;
+    std::vector<std::string> variables;
     for (const std::string& key : keys()) {
       std::string variable = "VARION_";
       for (const char c : key)
         variable += c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+      ours = ours || name.compare(0, 8 + key.find('.'), variable, 0, 8 + key.find('.')) == 0;
+      known = known || variable == name;
       if (variable == name) set(key, entry.substr(equal + 1), name);
+      variables.push_back(std::move(variable));
     }
+    require(known || !ours, Exit::config, "environment: unknown key ", name.substr(0, 80), did_you_mean(name, variables));
   }
 }
 

@@ -70,6 +70,9 @@ class Config {
   std::map<std::string, Value> values_;
 };
 
+/// A line of a config file without its comment, which a '#' at the start or behind a blank begins, and without the blanks around it.
+std::string config_line(const std::string& line);
+
 /// All options: the program's own and those that models, optimizers and data sets registered.
 const std::vector<OptionSpec>& option_table();
 /// Adds a group's options; called by the registries' owners before the first use of the table.

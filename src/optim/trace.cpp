@@ -1,6 +1,7 @@
 #include "optim/trace.hpp"
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -29,12 +30,27 @@ std::string option_text(const nlohmann::json& v) {
 }
 }  // namespace
 
+namespace {
+std::map<std::string, double> replay(const nlohmann::json& t, const std::string& path);
+}
+
 std::map<std::string, double> replay_trace(const std::string& path) {
+  std::error_code none;
+  require(!std::filesystem::is_directory(path, none), Exit::data, "trace '", path, "' is a folder");
   std::ifstream in(path);
   require(in.good(), Exit::no_input, "cannot open trace '", path, "'");
   const auto t = nlohmann::json::parse(in, nullptr, false);
   require(t.is_object() && t.value("format", "") == "varion-optimizer-trace-1", Exit::data, "'", path,
           "' is no varion-optimizer-trace-1");
+  try {
+    return replay(t, path);
+  } catch (const nlohmann::json::exception& e) {
+    fail(Exit::data, "'", path, "': ", e.what());
+  }
+}
+
+namespace {
+std::map<std::string, double> replay(const nlohmann::json& t, const std::string& path) {
   const auto name = t.at("optimizer").get<std::string>();
   const Index size = t.at("size").get<Index>();
   Config config;
@@ -57,14 +73,14 @@ std::map<std::string, double> replay_trace(const std::string& path) {
   std::map<std::string, double> errors;
   const auto& after = t.at("after");
   for (size_t step = 0; step < after.size(); ++step) {
-    const size_t samples = t.at("gradient")[step].size();
+    const size_t samples = t.at("gradient").at(step).size();
     for (size_t s = 0; s < samples; ++s) {
-      const Noise noise{{}, device_vector(t.at("noise")[step][s], size)};
-      const Vec gradient = device_vector(t.at("gradient")[step][s], size);
+      const Noise noise{{}, device_vector(t.at("noise").at(step).at(s), size)};
+      const Vec gradient = device_vector(t.at("gradient").at(step).at(s), size);
       if (s + 1 < samples)
         optimizer->collect(exec, static_cast<int>(s), noise, weights, gradient);
       else
-        optimizer->finish(exec, static_cast<int>(s), noise, gradient, step + 1, t.at("lr")[step].get<double>(), {},
+        optimizer->finish(exec, static_cast<int>(s), noise, gradient, step + 1, t.at("lr").at(step).get<double>(), {},
                           weights);
     }
     for (const StateVector& state : optimizer->state()) {
@@ -73,7 +89,7 @@ std::map<std::string, double> replay_trace(const std::string& path) {
       const auto host = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), state.data);
       double largest = 1e-30, error = 0;
       for (Index i = 0; i < size; ++i) {
-        const double e = expected[static_cast<size_t>(i)].get<double>();
+        const double e = expected.at(static_cast<size_t>(i)).get<double>();
         largest = std::max(largest, std::abs(e));
         error = std::max(error, std::abs(static_cast<double>(host(i)) - e));
       }
@@ -84,5 +100,6 @@ std::map<std::string, double> replay_trace(const std::string& path) {
   require(errors.size() >= 2, Exit::data, "'", path, "' compares fewer than two state vectors of ", name);
   return errors;
 }
+}  // namespace
 
 }  // namespace varion

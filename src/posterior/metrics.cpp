@@ -2,13 +2,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/error.hpp"
 
 namespace varion {
 
+namespace {
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+bool all_finite(const std::vector<double>& numbers) {
+  return std::all_of(numbers.begin(), numbers.end(), [](double v) { return std::isfinite(v); });
+}
+}  // namespace
+
 double auroc(const std::vector<double>& score, const std::vector<char>& positive) {
+  if (!all_finite(score)) return kNone;  // they have no order
   std::vector<size_t> order(score.size());
   std::iota(order.begin(), order.end(), size_t(0));
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return score[a] < score[b]; });
@@ -40,6 +49,10 @@ Metrics classification_metrics(const std::vector<double>& p, const std::vector<s
   ensure(n > 0 && p.size() == n * c, "metrics: ", p.size(), " probabilities for ", n, " labels");
   constexpr int bins = 20;
   std::vector<ReliabilityBin> bin(bins);
+  if (!all_finite(p)) {
+    if (reliability != nullptr) *reliability = bin;
+    return {{"acc", kNone}, {"top5", kNone}, {"nll", kNone}, {"ece", kNone}, {"brier", kNone}, {"entropy", kNone}, {"auroc", kNone}};
+  }
   std::vector<double> confidence(n);
   std::vector<char> right(n);
   double nll = 0, brier = 0, entropy = 0, top1 = 0, top5 = 0;

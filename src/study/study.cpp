@@ -1,8 +1,9 @@
 #include "study/study.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -38,7 +39,10 @@ std::vector<int> parse_seeds(const std::string& s, const std::string& path) {
     const bool whole = low && high && *low == std::floor(*low) && *high == std::floor(*high);
     require(whole && *low >= 0 && *low <= *high && *high < *low + 10000 && *high < 1e9, Exit::config, path, ": seeds '", part,
             "' must be a whole number or a range such as 1-20");
-    for (int k = static_cast<int>(*low); k <= static_cast<int>(*high); ++k) out.push_back(k);
+    for (int k = static_cast<int>(*low); k <= static_cast<int>(*high); ++k) {
+      require(std::count(out.begin(), out.end(), k) == 0, Exit::config, path, ": seed ", k, " stands twice: it would count as two runs");
+      out.push_back(k);
+    }
   }
   require(!out.empty(), Exit::config, path, ": no seeds");
   return out;
@@ -64,7 +68,7 @@ Study load_study(const std::string& folder, const Pairs& changes) {
   int number = 0;
   for (std::string line; std::getline(in, line);) {
     const std::string where = path + ":" + std::to_string(++number);
-    line = trim(line.substr(0, line.find('#')));
+    line = config_line(line);
     if (line.empty()) continue;
     if (line.front() == '[') {
       section = line.substr(1, line.size() - 2);
@@ -96,6 +100,7 @@ Study load_study(const std::string& folder, const Pairs& changes) {
     } else {
       require(!cases, Exit::config, where, ": a study has [cases] or [vary], not both");
       vary = true;
+      require(key != "run.seed", Exit::config, where, ": seeds are no axis: name them in [study] seeds");
       std::vector<std::pair<std::string, Pairs>> next;
       for (const auto& [name, settings] : arms)
         for (const std::string& choice : split(value, ',')) {
@@ -107,6 +112,7 @@ Study load_study(const std::string& folder, const Pairs& changes) {
   }
   require(!study.report.empty(), Exit::config, path, ": [study] names no metrics to report");
   for (const auto& [arm, settings] : arms) {
+    require(std::count(study.arms.begin(), study.arms.end(), arm) == 0, Exit::config, path, ": the arm '", arm, "' stands twice");
     study.arms.push_back(arm);
     for (const int number_of_seed : parse_seeds(seeds, path)) {
       const std::string seed = std::to_string(number_of_seed);
@@ -122,7 +128,7 @@ Study load_study(const std::string& folder, const Pairs& changes) {
       resolved.set("data.root", "", "not part of a run's name");
       const std::string ini = resolved.ini(false);
       std::string name;
-      for (const char c : arm) name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' ? c : '-';
+      for (const char c : arm) name += std::isalnum(static_cast<unsigned char>(c)) || (c == '.' && !name.empty()) ? c : '-';
       name = name.substr(0, 60) + "-" + io::sha256(ini.data(), ini.size()).substr(0, 8) + "-s" + seed;
       run.dir = folder + "/runs/" + name;
       run.config.set("run.name", name, path);
@@ -139,8 +145,10 @@ std::string run_state(const StudyRun& run) {
   return j.is_object() ? j.value("state", "missing") : "missing";
 }
 
-int run_study(const Study& study) {
-  int failed = 0, number = 0;
+void run_study(const Study& study) {
+  Exit code = Exit::ok;
+  std::string first;
+  int number = 0, failed = 0;
   for (const StudyRun& run : study.runs) {
     ++number;
     std::printf("[%d/%zu] %s seed %d: ", number, study.runs.size(), run.arm.c_str(), run.seed);
@@ -161,71 +169,112 @@ int run_study(const Study& study) {
       std::printf("%s\n", line.c_str());
     } catch (const Error& e) {
       if (e.code() == Exit::stopped) throw;
-      ++failed;
+      if (++failed == 1) {
+        code = e.code();
+        first = text(run.arm, " seed ", run.seed, ": ", e.what());
+      }
       std::printf("failed: %s\n", e.what());
     }
   }
-  return failed;
+  require(failed == 0, code, failed, " of ", study.runs.size(), " runs failed, the first: ", first);
 }
+
+namespace {
+/// A cell of a CSV file.
+std::string quoted(const std::string& s) {
+  if (s.find_first_of(",\"\n") == std::string::npos) return s;
+  std::string out = "\"";
+  for (const char c : s) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
+std::string padded(const std::string& s, size_t width, bool right) {
+  const std::string blanks(width > s.size() ? width - s.size() : 0, ' ');
+  return right ? blanks + s : s + blanks;
+}
+
+std::string formatted(const char* format, double v) {
+  char s[40];
+  std::snprintf(s, sizeof s, format, v);
+  return s;
+}
+
+/// Mean and standard error. Of no value there is neither, of one no error.
+struct Estimate {
+  size_t count;
+  double mean = 0, error = 0;
+  explicit Estimate(const std::vector<double>& values) : count(values.size()) {
+    const auto n = static_cast<double>(count);
+    double squares = 0;
+    for (const double v : values) mean += v / n;
+    for (const double v : values) squares += (v - mean) * (v - mean);
+    if (count > 1) error = std::sqrt(squares / (n - 1) / n);
+  }
+  std::string csv() const {
+    return "," + (count > 0 ? formatted("%.8g", mean) : "") + "," + (count > 1 ? formatted("%.8g", error) : "");
+  }
+  std::string text() const {
+    if (count == 0) return padded("-", 22, true);
+    return padded(formatted("%.5f", mean) + (count > 1 ? " +-" + formatted("%.5f", error) : "          "), 22, true);
+  }
+};
+
+/// A metric that is not finite stands in the file as null.
+double value_of(const nlohmann::json& j) { return j.is_number() ? j.get<double>() : std::numeric_limits<double>::quiet_NaN(); }
+}  // namespace
 
 std::string report_study(const Study& study, const std::string& format) {
   require(format == "text" || format == "csv", Exit::usage, "--format must be text or csv");
   const bool csv = format == "csv";
-  std::string out = csv ? "arm,n" : study.question + "\nmean +- standard error over seeds\n\n";
-  char cell[80];
-  if (csv) {
-    for (const std::string& m : study.report) out += "," + m + "," + m + "_se";
-    out += "\n";
-  } else {
-    std::snprintf(cell, sizeof cell, "%-22s %2s", "arm", "n");
-    out += cell;
-    for (const std::string& m : study.report) {
-      std::snprintf(cell, sizeof cell, "  %20s", m.c_str());
-      out += cell;
-    }
-    out += "\n";
-  }
-  for (const std::string& arm : study.arms) {
+  struct Row {
+    std::string label;
     std::vector<nlohmann::json> done;
     int lost = 0;
+    bool at_mean = false;
+  };
+  std::vector<Row> rows;
+  std::vector<std::string> known;
+  for (const std::string& arm : study.arms) {
+    Row row{arm, {}, 0, false};
     bool variational = false;
     for (const StudyRun& run : study.runs) {
       if (run.arm != arm) continue;
       const nlohmann::json j = status_of(run);
-      if (j.is_object() && j.value("state", "") == "done") {
-        done.push_back(j["metrics"]);
-        variational = variational || Optimizers::of()
-                                         .find(run.config.text("optim.name"))
-                                         .variational;
-      } else {
-        ++lost;
+      if (!j.is_object() || j.value("state", "") != "done") {
+        ++row.lost;
+        continue;
       }
+      row.done.push_back(j["metrics"]);
+      for (const auto& [name, value] : j["metrics"].items()) known.push_back(name);
+      variational = variational || Optimizers::of().find(run.config.text("optim.name")).variational;
     }
-    for (int row = 0; row < (variational ? 2 : 1); ++row) {
-      const std::string label = arm + (row == 1 ? " at the mean" : "");
-      std::snprintf(cell, sizeof cell, csv ? "%s,%zu" : "%-22s %2zu", label.c_str(), done.size());
-      out += cell;
-      for (std::string metric : study.report) {
-        if (row == 1 && metric.rfind("test/", 0) == 0) metric = "mean/" + metric.substr(5);
-        std::vector<double> values;
-        for (const auto& m : done)
-          if (m.contains(metric)) values.push_back(m[metric].get<double>());
-        const double n = static_cast<double>(values.size());
-        double mean = 0, squares = 0;
-        for (const double v : values) mean += v / n;
-        for (const double v : values) squares += (v - mean) * (v - mean);
-        const double error = n > 1 ? std::sqrt(squares / (n - 1) / n) : 0;
-        if (csv)
-          std::snprintf(cell, sizeof cell, ",%.8g,%.8g", mean, error);
-        else if (values.empty())
-          std::snprintf(cell, sizeof cell, "  %20s", "-");
-        else
-          std::snprintf(cell, sizeof cell, "  %11.5f +-%7.5f", mean, error);
-        out += cell;
-      }
-      if (lost > 0 && !csv) out += text("  (", lost, " missing or diverged)");
-      out += "\n";
+    rows.push_back(row);
+    if (!variational) continue;
+    rows.push_back(row);
+    rows.back().label += " at the mean";
+    rows.back().at_mean = true;
+  }
+  for (const std::string& m : study.report)
+    require(known.empty() || std::count(known.begin(), known.end(), m) > 0, Exit::config, study.folder, "/study.ini: report: no run has a '", m, "'",
+            did_you_mean(m, known));
+  size_t width = 22;
+  for (const Row& row : rows) width = std::max(width, row.label.size());
+  std::string out = csv ? "arm,n" : study.question + "\nmean +- standard error over seeds\n\n" + padded("arm", width, false) + "  n";
+  for (const std::string& m : study.report) out += csv ? "," + quoted(m) + "," + quoted(m + "_se") : padded(m, 22, true);
+  out += "\n";
+  for (const Row& row : rows) {
+    const std::string n = std::to_string(row.done.size());
+    out += csv ? quoted(row.label) + "," + n : padded(row.label, width, false) + padded(n, 3, true);
+    for (std::string metric : study.report) {
+      if (row.at_mean && metric.rfind("test/", 0) == 0) metric = "mean/" + metric.substr(5);
+      std::vector<double> values;
+      for (const auto& m : row.done)
+        if (m.contains(metric)) values.push_back(value_of(m[metric]));
+      const Estimate estimate(values);
+      out += csv ? estimate.csv() : estimate.text();
     }
+    if (row.lost > 0 && !csv) out += text("  (", row.lost, " missing or diverged)");
+    out += "\n";
   }
   return out;
 }

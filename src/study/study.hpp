@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.hpp"
 #include "core/options.hpp"
 
 namespace varion {
@@ -35,8 +36,8 @@ Study load_study(const std::string& folder, const Pairs& changes = {});
 /// "running", "done", "diverged", "interrupted", "missing": from the run's status.json.
 std::string run_state(const StudyRun& run);
 
-/// Trains what is not done; returns how many failed.
-int run_study(const Study& study);
+/// Trains what is not done. Errors: that of the first run that failed, once all have been tried; 75 stopped.
+void run_study(const Study& study);
 
 /// Mean and standard error over seeds, one row an arm, variational arms also at their mean.
 /// `format`: text or csv.

@@ -1,5 +1,6 @@
 #include "train/checkpoint_writer.hpp"
 
+#include <cstdio>
 #include <system_error>
 
 #include "core/error.hpp"
@@ -51,12 +52,14 @@ void CheckpointWriter::release() {
 
 namespace {
 void refuse_entry(const std::string& entry, const FileOrder& order) {
-  require(entry.empty(), Exit::diverged, "step ", order.step, ": not finite: ", entry, "; nothing was saved");
+  const std::string cause = text("step ", order.step, ": not finite: ", entry, "; ", order.name, " was not written");
+  require(entry.empty() || !order.only_finite, Exit::diverged, cause);
+  if (!entry.empty()) std::fprintf(stderr, "varion: %s\n", cause.c_str());
 }
 }  // namespace
 
 void CheckpointWriter::look() {
-  bad_ = order_.only_finite ? nonfinite_entry(order_.file, vectors_) : "";
+  bad_ = nonfinite_entry(order_.file, vectors_);
   samples_.assign(2, {});
   samples_[0] = layer_sample(order_.file, vectors_[0]);
   for (size_t k = 0; k < order_.file.states.size(); ++k)
@@ -66,6 +69,7 @@ void CheckpointWriter::look() {
 void CheckpointWriter::write_alone() {
   look();
   refuse_entry(bad_, order_);
+  if (!bad_.empty()) return;
   order_.before();
   order_.file.layers = layer_table(order_.file, samples_[0], samples_[1]);
   io::write_file(order_.dir, order_.name, io::plan_posterior(order_.file), vectors_);
@@ -92,7 +96,15 @@ void CheckpointWriter::advance() {
   if (stage_ <= Stage::copying) return;
   saver_.wait();
   if (stage_ == Stage::looking) {
-    for (const std::string& bad : comm_.gather(bad_)) refuse_entry(bad, order_);
+    bool leaves = false;
+    for (const std::string& bad : comm_.gather(bad_)) {
+      if (!leaves && (order_.only_finite || comm_.is_first())) refuse_entry(bad, order_);
+      leaves = leaves || !bad.empty();
+    }
+    if (leaves) {
+      stage_ = Stage::idle;
+      return;
+    }
     for (std::vector<float>& s : samples_) comm_.sum(s);  // a number stands on one rank and is zero on the others
     if (comm_.is_first()) saver_.start([this] { open(); });
     stage_ = Stage::opening;

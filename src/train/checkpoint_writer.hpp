@@ -19,7 +19,7 @@ struct FileOrder {
   std::string dir, name;
   io::PosteriorFile file;  // without what is found out on the way: the state's hash, `layers`, the numbers
   std::uint64_t step = 0, samples = 0, skipped = 0;
-  bool only_finite = true;               // else numbers that are none are written, too
+  bool only_finite = true;               // else a state with numbers that are none is no error, but not written either: nobody could read it
   std::function<void()> before, after;  // on the first rank's saving thread: before anything is written, and when the file has its name
 };
 

@@ -8,6 +8,9 @@
 namespace varion {
 
 namespace {
+/// log(1 + e^x), which no x makes infinite.
+double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
+
 /// Examples a pass. Windows of a text are large: as many as have some thousand tokens.
 Index pass_size(const Config& config, const DataSet& data) {
   const Index asked = config.integer("eval.batch");
@@ -42,6 +45,7 @@ std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
   std::vector<float> out(static_cast<size_t>(e.count * width));
   for (Index first = 0; first < e.count; first += net_.batch) {
     if (first / net_.batch % comm_.size() != comm_.rank()) continue;
+    working();
     const Index count = std::min(net_.batch, e.count - first);
     fill_batch(e, first, replay);
     replay.forward();
@@ -79,7 +83,7 @@ Metrics Evaluator::reduce(const Examples& e, const std::vector<std::vector<float
       const double mu = static_cast<double>(y[i * width]);
       const double sigma = data_.noise_sigma > 0
                                ? data_.noise_sigma
-                               : std::log1p(std::exp(static_cast<double>(y[i * width + 1]))) + 1e-6;
+                               : softplus(static_cast<double>(y[i * width + 1])) + 1e-6;
       const double z = (static_cast<double>(e.targets[i]) - mu) / sigma;
       mean += share * mu;
       logs.push_back(-0.5 * z * z - std::log(sigma) - 0.9189385332046727);

@@ -21,6 +21,7 @@ class Evaluator {
   /// One draw serves the whole set.
   Metrics averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed, int samples);
   std::function<void()> between_passes = [] {};  // called before every pass; may throw to stop
+  std::function<void()> working = [] {};         // called for every batch, not on all ranks together
   std::vector<ReliabilityBin> reliability;  // of the last classification
   std::vector<double> last_probabilities;   // [n, classes]
 

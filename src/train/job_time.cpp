@@ -24,7 +24,7 @@ std::optional<double> seconds_allowed(const Config& config) {
   }
   unsigned hours = 0, minutes = 0, seconds = 0;
   int used = 0;
-  require(std::sscanf(value.c_str(), "%u:%2u:%2u%n", &hours, &minutes, &seconds, &used) == 3 &&
+  require(value.find_first_not_of("0123456789:") == std::string::npos && std::sscanf(value.c_str(), "%u:%2u:%2u%n", &hours, &minutes, &seconds, &used) == 3 &&
               static_cast<size_t>(used) == value.size() && hours < 100000 && minutes < 60 && seconds < 60,
           Exit::config, "run.walltime = '", value, "' must be HH:MM:SS, auto or off");
   return 3600.0 * hours + 60.0 * minutes + seconds;

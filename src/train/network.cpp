@@ -38,6 +38,8 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
           config.text("data.name"), " is one text: set model.task=masked, or data.name=passages");
   require(!reads || classifies || text, Exit::config, "model.name = ", config.text("model.name"), " predicts tokens, data.name = ",
           config.text("data.name"), " is passages of classes: set model.name=encoder model.task=classify");
+  require(model.example.rank < 3 || data.train.example.rank == 3, Exit::config, "model.name = ", config.text("model.name"),
+          " wants images [H, W, C], an example of data.name = ", config.text("data.name"), " is ", data.train.example.text());
   x = graph.input(batched(n, data.train.example), reads);
   if (train || text) target = graph.input(text ? graph.shape(x) : classes ? Shape{n} : Shape{n, 1}, classes);
   output = model.build(graph, x, config, {outputs_of(data), data.vocabulary});
@@ -69,8 +71,10 @@ namespace {
 Index slot_batch(const Config& config, const DataSet& data, const Comm& comm, Index slots) {
   const Index batch = std::min(config.integer("data.global_batch"), data.train.count);
   require(slots % comm.size() == 0, Exit::config, "parallel.slots = ", slots, " is no multiple of the ", comm.size(), " ranks");
-  require(batch % slots == 0, Exit::config, "data.global_batch = ", batch, " is no multiple of parallel.slots = ", slots,
-          ": take ", std::max(batch / slots, Index(1)) * slots, " or ", (batch / slots + 1) * slots);
+  require(slots <= data.train.count, Exit::config, "parallel.slots = ", slots, " are more than the ", data.train.count, " training examples");
+  const bool cut = batch < config.integer("data.global_batch");
+  require(batch % slots == 0, Exit::config, "data.global_batch = ", batch, cut ? " (all training examples)" : "", " is no multiple of parallel.slots = ",
+          slots, ": take ", std::max(batch / slots, Index(1)) * slots, cut || batch < slots ? "" : text(" or ", (batch / slots + 1) * slots));
   require((slots & (slots - 1)) == 0 || comm.size() == 1 || config.text("parallel.mode") == "fast", Exit::config,
           "parallel.slots = ", slots, " is no power of two: sums over ranks are then only possible with parallel.mode=fast");
   return batch / slots;

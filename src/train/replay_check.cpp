@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <tuple>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -63,8 +64,9 @@ std::string comparable(const Found& found) {
   return list.empty() ? "none: log.state_hash_every makes them, checkpoint.keep keeps where to begin" : list;
 }
 
-/// The step to compare, its hash and the checkpoint before it. Errors: 65.
-std::string choose(const Found& found, ReplayResult& r) {
+/// The step to compare, its hash, the checkpoint before it, and what names the settings of the steps between: the checkpoint behind
+/// them, or what the run was started with last. Errors: 65.
+std::pair<std::string, std::string> choose(const Found& found, const std::string& dir, ReplayResult& r) {
   if (r.step == 0)
     for (const auto& [step, hash] : found.hashes)
       if (!found.checkpoints.empty() && step > found.checkpoints.begin()->first) r.step = step;
@@ -74,18 +76,26 @@ std::string choose(const Found& found, ReplayResult& r) {
           hash == found.hashes.end() ? "the run has recorded no hash of the state there" : "no checkpoint lies before it",
           "; steps that can be replayed: ", comparable(found));
   r.recorded = hash->second;
+  const std::string settings = before == found.checkpoints.end() ? dir + "/config.ini" : before->second;
   r.from = (--before)->first;
-  return before->second;
+  return {before->second, settings};
 }
 }  // namespace
 
 ReplayResult replay_step(const std::string& dir, std::uint64_t step, const Comm& comm) {
   ReplayResult r;
   r.step = step;
-  std::string path, place;
+  std::string path, place, settings;
   std::unique_ptr<Folder> folder;
   if (comm.is_first()) {
-    path = choose(look(dir), r);
+    std::string source;
+    std::tie(path, source) = choose(look(dir), dir, r);
+    settings = io::read_file(source, ~size_t(0));
+    if (source != dir + "/config.ini") {
+      const io::PosteriorFile f = io::decode_posterior(settings, source);
+      require(f.model.count("config_ini") != 0, Exit::data, source, ": no model/config_ini");
+      settings = f.model.at("config_ini");
+    }
     folder = std::make_unique<Folder>(fs::temp_directory_path() / ("varion-replay-" + std::to_string(::getpid())));
     place = folder->path.string();
     fs::create_directories(folder->path / "checkpoints");
@@ -96,11 +106,7 @@ ReplayResult replay_step(const std::string& dir, std::uint64_t step, const Comm&
   r.step = std::stoull(comm.from_first(std::to_string(r.step)));
   r.from = std::stoull(comm.from_first(std::to_string(r.from)));
   Config config;
-  {
-    const io::PosteriorFile f = io::load_posterior(path);
-    require(f.model.count("config_ini") != 0, Exit::data, path, ": no model/config_ini");
-    config.read_text(f.model.at("config_ini"), path + ":config_ini");
-  }
+  config.read_text(comm.from_first(settings), "settings of '" + dir + "'");
   config.resolve();
   for (const auto& [key, value] : std::initializer_list<std::pair<const char*, std::string>>{
            {"run.dir", place}, {"run.resume", "must"}, {"run.walltime", "off"}, {"train.stop_after", std::to_string(r.step)},
@@ -109,8 +115,7 @@ ReplayResult replay_step(const std::string& dir, std::uint64_t step, const Comm&
     config.set(key, value, "verify replay");
   const Exit code = train_run(config, true, comm).code;
   if (comm.is_first()) {
-    char name[40];
-    std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(r.step));
+    const std::string name = io::checkpoint_name(r.step);
     require(code == Exit::stopped || code == Exit::ok, code, "verify replay was interrupted");
     r.replayed = position_of(io::load_posterior(place + "/checkpoints/" + name), name).state_hash;
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "backends/backend.hpp"
@@ -48,6 +49,8 @@ double seconds_since(Clock::time_point t) {
 
 void install_signal_handlers() {
   for (const int s : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT}) std::signal(s, on_signal);
+  if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup: to go on without a terminal
+  std::signal(SIGPIPE, SIG_IGN);  // who reads the log may leave; the records go on
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit becomes an error that we report
 }
 
@@ -103,7 +106,7 @@ class Run {
     stats_every_ = interval(config_, "log.hess_stats_every", epoch, false);
     hash_every_ = interval(config_, "log.state_hash_every", epoch, false);
     warmup_ = interval(config_, "optim.warmup", epoch, false).steps;
-    evaluator_.between_passes = [this] { watchdog_.beat(Phase::evaluate, at_.step); };
+    evaluator_.between_passes = evaluator_.working = [this] { watchdog_.beat(Phase::evaluate, at_.step); };
     trainer_.before_update = [this] {
       const Clock::time_point begin = Clock::now();
       writer_.release();
@@ -116,11 +119,10 @@ class Run {
     try {
       return loop();
     } catch (const Error& e) {
-      // What is on disk stays whole. A disk that does not even take the status must not hide the cause.
-      try {
-        folder_.status(e.code() == Exit::diverged ? "diverged" : "failed", at_.step, e.code(), {});
-      } catch (const Error&) {
-      }
+      ended_with(e.code());
+      throw;
+    } catch (const std::exception&) {
+      ended_with(Exit::internal);
       throw;
     }
   }
@@ -135,6 +137,14 @@ class Run {
                          {"configuration", config.ini(false)},
                          {"data set (its digest differs)", std::to_string(data.digest)}});
     return data;
+  }
+
+  /// What is on disk stays whole. A disk that does not even take the status must not hide the cause.
+  void ended_with(Exit code) {
+    try {
+      folder_.status(code == Exit::diverged ? "diverged" : "failed", at_.step, code, {});
+    } catch (const Error&) {
+    }
   }
 
   Index now() const { return static_cast<Index>(at_.step); }
@@ -161,9 +171,7 @@ class Run {
     const std::vector<std::string>& refused = found_.refused;
     if (resume == "never" && found_.holds_run) {
       require(config_.flag("run.overwrite"), Exit::cant_create, "'", dir,
-              "' already holds a run: take another run.name, or run.overwrite=true");
-      for (const char* f : {"DONE", "final.h5", "best.h5", "metrics.csv"}) io::remove_file(dir + "/" + f);
-      io::prune_checkpoints(folder_.checkpoints(), 0);
+              "' already holds a run: take another run.name, or add run.overwrite=true");
     }
     if (comm_.is_first()) {
       require(!newest.empty() || refused.empty(), Exit::data, "no checkpoint of '", dir, "' is valid: ", join(refused, "; "),
@@ -172,15 +180,29 @@ class Run {
     }
     std::vector<std::string> notes;
     std::string start;
+    const std::vector<std::string> map = comm_.size() > 1 ? rank_map(comm_, config_.flag("parallel.share_devices"))
+                                                          : std::vector<std::string>();
     if (newest.empty()) {
+      if (resume != "never" && has_results()) return true;
       start = take_start_values(config_, layout_, &optimizer_, comm_);
+      if (resume == "never" && found_.holds_run && comm_.is_first()) {  // nothing goes before all that may be refused has been taken
+        io::probe_folder(folder_.checkpoints());
+        for (const char* f : {"DONE", "final.h5", "best.h5", "metrics.csv"}) io::remove_file(dir + "/" + f);
+        io::prune_checkpoints(folder_.checkpoints(), 0);
+      }
       folder_.start();
     } else {
       const io::PosteriorFile& f = found_.file;
       take_start_values(config_, layout_, nullptr, comm_);  // the frozen parameters are not in a checkpoint
       notes = changes_since(config_, f, newest);
       take_up(f, newest);
-      if (is_finished()) return true;
+      if (config_.flag("run.overwrite"))
+        notes.push_back(text("run.overwrite=true starts afresh only with run.resume=never: what '", dir, "' holds is taken up"));
+      if (is_finished()) {
+        for (const std::string& note : notes) folder_.say("note: " + note);
+        if (!notes.empty()) folder_.say("note: that has no part in what follows; another run.name, or run.resume=never run.overwrite=true, trains with it");
+        return true;
+      }
       folder_.resume(at_.records, at_.step);
       if (comm_.is_first()) io::remove_file(dir + "/DONE");
       found_.file = {};
@@ -188,8 +210,6 @@ class Run {
     frozen_digest_ = frozen_digest(layout_);
     for (const std::string& why : refused) folder_.say("skipped: " + why);
     if (comm_.is_first()) look_at_storage();
-    const std::vector<std::string> map = comm_.size() > 1 ? rank_map(comm_, config_.flag("parallel.share_devices"))
-                                                          : std::vector<std::string>();
     environment_ = environment_json(map);
     if (comm_.is_first()) {
       io::commit_file(dir, "config.ini", config_.ini(false));
@@ -215,6 +235,20 @@ class Run {
     return false;
   }
 
+  /// Whether a run that is done stands here without its checkpoints; its step is then `at_`. Errors (73): it cannot be continued.
+  bool has_results() {
+    const std::string dir = folder_.dir();
+    const auto there = [&](const char* name) { return std::filesystem::exists(dir + name); };
+    if (comm_.any(comm_.is_first() && (there("/DONE") || there("/final.h5"))) == 0) return false;
+    if (there("/DONE") && there("/status.json")) {
+      const auto status = nlohmann::json::parse(io::read_file(dir + "/status.json", size_t(1) << 20), nullptr, false);
+      if (status.is_object() && status.contains("step") && status["step"].is_number_unsigned()) at_.step = status["step"].get<std::uint64_t>();
+    }
+    require(now() >= total_, Exit::cant_create, "'", dir, "' holds the results of a run, and no checkpoint to go on from: take another ",
+            "run.name, or run.resume=never run.overwrite=true");
+    return true;
+  }
+
   /// What can be known before the first step. Errors: 73, 74.
   void look_at_storage() {
     if (!folder_.lock_note().empty()) folder_.say("note: " + folder_.lock_note());
@@ -223,6 +257,7 @@ class Run {
     if (const double took = seconds_since(begin); took > 1)
       folder_.say(text("note: to write, sync and read back a few bytes in ", folder_.checkpoints(), " took ", took, " s"));
     const auto size = static_cast<double>(layout_.size()) * 4 * static_cast<double>(optimizer_.state().size());
+    expected_save_ = size / 2e8;  // a slow disk
     const double needed = size * static_cast<double>(config_.integer("checkpoint.keep") + 3);  // best, final, one being written
     const auto free = static_cast<double>(io::free_space(folder_.dir()));
     if (free < needed)
@@ -268,10 +303,8 @@ class Run {
   void save() {
     saved_ = Clock::now();
     inject::process("save", at_.step);
-    char name[40];
-    std::snprintf(name, sizeof name, "step-%010llu.h5", static_cast<unsigned long long>(at_.step));
-    write(folder_.checkpoints(), name, "checkpoint", [this, records = folder_.records()] {
-      io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")));
+    write(folder_.checkpoints(), io::checkpoint_name(at_.step), "checkpoint", [this, step = at_.step, records = folder_.records()] {
+      io::prune_checkpoints(folder_.checkpoints(), static_cast<int>(config_.integer("checkpoint.keep")), step);
       folder_.write_csv(records);
     });
   }
@@ -281,7 +314,8 @@ class Run {
 
   /// Whether what is left of the time is needed to save: three times what that has taken so far, and a step.
   bool out_of_time() const {
-    return allowed_ && *allowed_ - seconds_since(started_) < 3 * slowest_save_ + std::max(2.0, 2 * slowest_step_);
+    const double save = slowest_save_ > 0 ? slowest_save_.load() : expected_save_;
+    return allowed_ && *allowed_ - seconds_since(started_) < 3 * save + std::max(2.0, 2 * slowest_step_);
   }
 
   /// What ranks must do together though each sees it by itself: bit 0 stop, bit 1 save, bit 2 leave the file be that is being written.
@@ -399,7 +433,9 @@ class Run {
   /// Errors: 10 when a number was not finite; nothing has been saved since.
   void read_news() {
     if (unread_ == 0) return;
+    if (unread_ > 1) watchdog_.beat(Phase::wait, at_.step);
     const StepNews news = trainer_.news();
+    if (unread_ > 1) watchdog_.beat(Phase::step, at_.step);
     trained_ += seconds_since(began_);
     timed_ += unread_;
     unread_ = 0;
@@ -445,6 +481,7 @@ class Run {
   void log_statistics() {
     for (const StateVector& s : optimizer_.state()) {
       if (s.name != "hess") continue;
+      if (!comm_.is_first() && optimizer_.own_size() == optimizer_.size()) return;  // nothing is asked of it
       const std::vector<float> hess = whole(s.data, optimizer_, comm_), sigma = whole(optimizer_.sigma(exec_), optimizer_, comm_);
       std::vector<float> ratio = whole(optimizer_.state()[0].data, optimizer_, comm_);
       if (!comm_.is_first()) return;
@@ -481,11 +518,16 @@ class Run {
     folder_.record(row);
     folder_.say(line);
     const std::string metric = config_.text("checkpoint.best");
-    if (metric == "none" || !row.contains(metric)) return;
+    if (metric == "none" || !held) return;
+    std::vector<std::string> known;
+    for (const auto& [k, v] : row.items())
+      if (k != "step") known.push_back(k);
+    require(row.contains(metric), Exit::config, "checkpoint.best = '", metric, "' is no metric of the validation set", did_you_mean(metric, known), "; it has ", join(known));
     const double value = row[metric].get<double>();
     const std::string what = metric.substr(metric.rfind('/') + 1);
     const bool up = what == "acc" || what == "top5" || what == "auroc";
-    if (!at_.best.empty() && (up ? value <= *parse_real(at_.best) : value >= *parse_real(at_.best))) return;
+    const auto best = parse_real(at_.best);
+    if (!std::isfinite(value) || (best && (up ? value <= *best : value >= *best))) return;
     at_.best = shortest(value);
     save_posterior("best.h5");
   }
@@ -595,7 +637,7 @@ class Run {
   std::string environment_, health_, frozen_digest_;
   Index total_ = 0, warmup_ = 0, timed_ = 0, unread_ = 0;
   Interval evaluate_every_, save_every_, log_every_, stats_every_, hash_every_;
-  double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_step_ = 0, stalled_ = 0;
+  double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_step_ = 0, stalled_ = 0, expected_save_ = 0;
   int saves_ = 0;
   std::atomic<double> slowest_save_{0};
   Clock::time_point saved_{}, told_{}, began_{}, stepped_{};

@@ -9,6 +9,8 @@
 #include <csignal>
 #include <cstdio>
 
+#include "io/input_file.hpp"
+
 namespace varion {
 
 namespace {
@@ -23,7 +25,7 @@ extern "C" void print_stack(int) {
   ::backtrace_symbols_fd(frames, count, 2);
 }
 constexpr int kSignal = SIGURG;  // ignored unless somebody handles it
-const char* const kNames[] = {"start", "step", "save", "evaluate"};
+const char* const kNames[] = {"start", "step", "save", "evaluate", "wait"};
 }  // namespace
 
 Watchdog::Watchdog(double limit, int rank) : limit_(limit), rank_(rank), watched_(::pthread_self()) {
@@ -59,9 +61,14 @@ double Watchdog::limit_of(Phase phase) const {
 }
 
 void Watchdog::watch() {
+  std::uint64_t moved = 0;
   std::unique_lock<std::mutex> guard(mutex_);
   while (!wakes_.wait_for(guard, std::chrono::milliseconds(100), [this] { return stops_; })) {
     const int phase = phase_;
+    if (const std::uint64_t now_moved = io::bytes_moved; now_moved != moved && phase != static_cast<int>(Phase::step)) {
+      moved = now_moved;
+      last_ = now();
+    }
     const double silent = 1e-9 * static_cast<double>(now() - last_), limit = limit_of(static_cast<Phase>(phase));
     if (silent <= limit) continue;
     char line[200];

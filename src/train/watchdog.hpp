@@ -12,11 +12,11 @@
 namespace varion {
 
 /// What a run is doing. Each has a time limit of its own.
-enum class Phase : int { start, step, save, evaluate };
+enum class Phase : int { start, step, save, evaluate, wait };  // wait: for the steps that a device has been given
 
 /// A thread that looks once in a while whether `beat` was called within the phase's limit. If not, it says phase, step and
 /// rank, lets the main thread print where it is, and ends the process with code 70. It makes no MPI call; the launcher
-/// then ends the other ranks. Slow work that still beats is left alone.
+/// then ends the other ranks. Slow work that still beats, or outside the steps reads or writes files, is left alone.
 class Watchdog {
  public:
   /// `limit` seconds for every phase; 0: 600 s, and for steps, once one is done, 60 s or 50 times the slowest; below 0: no

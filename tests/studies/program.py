@@ -7,20 +7,9 @@ except ImportError:
     print("[skipped] python3-h5py is not installed")
     sys.exit(77)
 
-VARION = os.environ["VARION_BIN"]
-work = os.path.abspath("program-test")
-shutil.rmtree(work, ignore_errors=True)
-os.makedirs(work)
+from command import VARION, in_folder
 
-
-def run(*words, code=0):
-    p = subprocess.run([VARION, *words], cwd=work, capture_output=True, text=True)
-    assert p.returncode == code, (words, p.returncode, p.stdout, p.stderr)
-    if code not in (0, 75):
-        assert len(p.stderr.strip().splitlines()) >= 1, (words, p.stderr)
-    return p.stdout + p.stderr
-
-
+work, run = in_folder("program-test")
 small = ["data.name=moons", "model.sizes=8", "train.steps=30", "eval.samples=2", "eval.every=0st"]
 
 run(code=64)

@@ -49,5 +49,7 @@ for name, rows in (("concrete", 1030), ("energy", 768), ("power-plant", 9568), (
         assert train + test == rows and abs(test / rows - 0.1) < 0.01, (name, split, said)
 run("train", "data.name=uci", f"data.path={data}/uci/yacht", "model.sizes=50", "optim.name=adamw", "optim.lr=0.01",
     "train.epochs=60", "data.global_batch=32", "run.name=yacht")
+run("train", "data.name=uci", f"data.path={data}/uci/yacht", "train.epochs=2", "run.name=wild")  # predicted variances far out
+assert abs(final("wild")["test/nll"]) < 1000, final("wild")
 assert final("yacht")["test/rmse"] < 4, final("yacht")  # the target's standard deviation is 15
 print("real data: all checks passed")

@@ -2,6 +2,7 @@
 #include "posterior/metrics.hpp"
 
 #include <cmath>
+#include <limits>
 
 #include "support/catch.hpp"
 
@@ -42,4 +43,14 @@ TEST_CASE("AUROC: order, ties, one class") {
   CHECK(auroc({5, 5, 5, 5}, {0, 1, 0, 1}) == 0.5);
   CHECK(auroc({1, 2, 2, 3}, {0, 0, 1, 1}) == Approx(0.875));
   CHECK(auroc({1, 2}, {1, 1}) == 0.5);
+}
+
+TEST_CASE("numbers that are none make metrics that are none") {
+  const double none = std::nan(""), infinite = std::numeric_limits<double>::infinity();
+  CHECK(std::isnan(auroc({1, none, 3, none}, {0, 1, 1, 0})));
+  for (const double wrong : {none, infinite})
+    for (const auto& [name, value] : classification_metrics({0.5, 0.5, wrong, 0.5}, {0, 1}, 2, nullptr)) {
+      INFO(name);
+      CHECK(std::isnan(value));
+    }
 }

@@ -50,6 +50,22 @@ Arguments parse_arguments(const std::vector<std::string>& arguments,
   return out;
 }
 
+std::pair<std::vector<std::string>, bool> without_force(const std::vector<std::string>& arguments) {
+  std::vector<std::string> others;
+  for (const std::string& word : arguments)
+    if (word != "--force") others.push_back(word);
+  const bool there = others.size() < arguments.size();
+  return {std::move(others), there};
+}
+
+std::pair<std::string, std::string> place_for(const std::filesystem::path& path, bool force, const std::string& input) {
+  std::error_code none;
+  const bool exists = std::filesystem::exists(path, none);
+  require(!exists || !std::filesystem::equivalent(path, input, none), Exit::cant_create, "'", path.string(), "' is what is read: take another name");
+  require(force || !exists, Exit::cant_create, "'", path.string(), "' is there: take another name, or --force");
+  return {path.has_parent_path() ? path.parent_path().string() : ".", path.filename().string()};
+}
+
 namespace {
 bool quiet = false;
 }

@@ -81,13 +81,6 @@ std::string stem_of(const std::string& path) {
   return path.size() > 4 && path.compare(path.size() - 4, 4, ".bin") == 0 ? path.substr(0, path.size() - 4) : path;
 }
 
-/// Folder and name of a path. Errors (73): it is there and may not be replaced.
-std::pair<std::string, std::string> place_for(const std::filesystem::path& path, bool force) {
-  std::error_code none;
-  require(force || !std::filesystem::exists(path, none), Exit::cant_create, "'", path.string(), "' is there: take another name, or --force");
-  return {path.has_parent_path() ? path.parent_path().string() : ".", path.filename().string()};
-}
-
 /// With `separate` the token of a text's end stands before every file, and no word goes from one to the next.
 int convert(const Arguments& a, bool force, bool separate) {
   const std::string format = a.flag("format", "nanogpt"), vocabulary = a.flag("vocab", ""), out = a.words[2];
@@ -96,7 +89,8 @@ int convert(const Arguments& a, bool force, bool separate) {
   require(shard && *shard >= 0 && *shard <= 2147483647 && *shard == std::floor(*shard), Exit::usage,
           "--shard-tokens must be a whole number up to 2147483647");
   io::TextFiles files(a.words[1]);
-  const auto described = place_for(stem_of(out) + ".tokenizer", force);
+  const auto described = place_for(stem_of(out) + ".tokenizer", force, a.words[1]);
+  place_for(stem_of(out) + ".bin", true, a.words[1]);  // whether it is there the writer sees, and of shards
   io::TokenWriter writer(out, format == "llmc" ? io::TokenFormat::llmc : io::TokenFormat::nanogpt, static_cast<Index>(*shard), force);
   constexpr size_t kPiece = size_t(4) << 20;
   std::uint64_t before = 0;  // bytes before what is encoded
@@ -147,7 +141,7 @@ int convert(const Arguments& a, bool force, bool separate) {
   }
   progress.clear();
   if (!is_quiet())
-    std::printf("%s: %lld tokens in %zu file%s, from %.1f MB of text in %.1f s; the tokenizer is in %s/%s\n", out.c_str(),
+    std::printf("%s.bin: %lld tokens in %zu file%s, from %.1f MB of text in %.1f s; the tokenizer is in %s/%s\n", (stem_of(out) + (*shard > 0 ? "_*" : "")).c_str(),
                 static_cast<long long>(writer.written()), writer.count_files(), writer.count_files() == 1 ? "" : "s",
                 static_cast<double>(files.size()) / 1e6, progress.seconds(), described.first.c_str(), described.second.c_str());
   return 0;
@@ -158,7 +152,7 @@ int decode(const Arguments& a, bool force) {
   const std::string beside = stem_of(a.words[1]) + ".tokenizer";
   const auto tokenizer = tokenizer_of_files(a.flag("vocab", beside));
   require(tokenizer != nullptr, Exit::usage, "--vocab must name gpt2's folder or a .tokenizer file");
-  const auto [dir, name] = place_for(a.words[2], force);
+  const auto [dir, name] = place_for(a.words[2], force, a.words[1]);
   io::PendingFile out(dir, name, 0);
   std::vector<std::uint16_t> buffer(size_t(1) << 20);
   std::uint64_t address = 0;
@@ -181,10 +175,9 @@ int decode(const Arguments& a, bool force) {
 }  // namespace
 
 int data_command(const std::vector<std::string>& words) {
-  std::vector<std::string> plain;
-  for (const std::string& w : words)
-    if (w != "--force" && w != "--end-of-text") plain.push_back(w);
-  const bool force = std::count(words.begin(), words.end(), "--force") > 0, separate = std::count(words.begin(), words.end(), "--end-of-text") > 0;
+  auto [plain, force] = without_force(words);
+  const bool separate = std::count(plain.begin(), plain.end(), "--end-of-text") > 0;
+  plain.erase(std::remove(plain.begin(), plain.end(), "--end-of-text"), plain.end());
   const Arguments a = parse_arguments(plain, {"tokenizer", "vocab", "format", "shard-tokens"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
   const bool shows = verb == "info" || verb == "check";

@@ -14,7 +14,7 @@
 namespace varion {
 
 namespace {
-const char* const kPosteriorUsage = "posterior info|layers FILE.h5 | export FILE.h5 --out=FILE.safetensors [--states=hess,momentum|all]";
+const char* const kPosteriorUsage = "posterior info|layers FILE.h5 | export FILE.h5 --out=FILE.safetensors [--states=hess,momentum|all] [--force]";
 
 /// The mean under the tensors' names, the states asked for under name.state; the optimizer's numbers as metadata.
 io::Safetensors exported(const io::PosteriorFile& f, const std::string& states) {
@@ -46,16 +46,18 @@ io::Safetensors exported(const io::PosteriorFile& f, const std::string& states) 
 }  // namespace
 
 int posterior_command(const std::vector<std::string>& words) {
-  const Arguments a = parse_arguments(words, {"out", "states"});
+  const auto [plain, force] = without_force(words);
+  const Arguments a = parse_arguments(plain, {"out", "states"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
-  require(a.words.size() == 2 && (verb == "info" || verb == "layers" || verb == "export") && (verb == "export" || a.flags.empty()),
+  require(a.words.size() == 2 && (verb == "info" || verb == "layers" || verb == "export") && (verb == "export" || (a.flags.empty() && !force)),
           Exit::usage, "use: ", kPosteriorUsage);
   const io::PosteriorFile f = io::load_posterior(a.words[1]);
   if (verb == "export") {
     const std::filesystem::path out = a.flag("out", "");
-    require(out.has_filename(), Exit::usage, "use: posterior export FILE.h5 --out=FILE.safetensors [--states=hess,momentum|all]");
+    require(out.has_filename(), Exit::usage, "use: ", kPosteriorUsage);
+    const auto [folder, name] = place_for(out, force, a.words[1]);
     const io::Safetensors content = exported(f, a.flag("states", ""));
-    io::save_safetensors(out.has_parent_path() ? out.parent_path().string() : ".", out.filename().string(), content);
+    io::save_safetensors(folder, name, content);
     std::printf("%s: %zu tensors\n", out.c_str(), content.tensors.size());
     return 0;
   }

@@ -5,6 +5,7 @@
 
 #include "app/command.hpp"
 #include "core/error.hpp"
+#include "study/study.hpp"
 
 namespace varion {
 
@@ -37,6 +38,10 @@ int submit_command(const std::vector<std::string>& words) {
   const int ranks = whole(a, "ranks", "1"), threads = whole(a, "threads", "8"), gpus = whole(a, "gpus", "0");
   require(ranks >= 1 && threads >= 1, Exit::usage, "--ranks and --threads must be at least 1");
   require(ranks == 1 || train, Exit::usage, "a study runs on one rank");
+  const std::string time = a.flag("time", "04:00:00");
+  require(time.find_first_not_of("0123456789:-") == std::string::npos && time.find_first_of("0123456789") == 0, Exit::usage, "--time = '", time,
+          "' must be HH:MM:SS, or another time that sbatch takes");
+  if (study) load_study(a.words[2], a.settings);
   std::string command, name = study ? "study" : "run";
   Arguments rest = a;
   if (train) {
@@ -47,7 +52,7 @@ int submit_command(const std::vector<std::string>& words) {
   for (const auto& [key, value] : a.settings) command += " " + shell_word(key + "=" + value);
   std::printf("#!/bin/bash\n"
               "#SBATCH --job-name=%s\n#SBATCH --ntasks=%d\n#SBATCH --cpus-per-task=%d\n#SBATCH --time=%s\n",
-              shell_word(name).c_str(), ranks, threads, a.flag("time", "04:00:00").c_str());
+              shell_word(name).c_str(), ranks, threads, time.c_str());
   if (gpus > 0) std::printf("#SBATCH --gpus-per-task=%d\n", gpus);
   for (const char* flag : {"partition", "account"})
     if (!a.flag(flag, "").empty()) std::printf("#SBATCH --%s=%s\n", flag, a.flag(flag, "").c_str());

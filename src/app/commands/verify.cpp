@@ -21,7 +21,7 @@ const char* const kVerifyUsage =
     "verify gradients | optimizer --trace=FILE.json | resume [FILE.ini] [key=value ...] [--steps=20] | "
     "ranks [FILE.ini] [key=value ...] [--steps=10] (under mpirun) | "
     "replay RUN_DIRECTORY [--step=K] (are the bits of a step those of doing it again?) | "
-    "backend [FILE.ini] [key=value ...] [--steps=10] [--provider=portable | --record=FILE.h5 | --against=FILE.h5]";
+    "backend [FILE.ini] [key=value ...] [--steps=10] [--provider=portable | --record=FILE.h5 [--force] | --against=FILE.h5]";
 
 Index steps_of(const Arguments& a, const char* fallback) {
   const auto steps = parse_real(a.flag("steps", fallback));
@@ -100,9 +100,10 @@ bool verify_replay(const Arguments& a) {
 }
 
 /// Two providers of this build, or this one and a reference from elsewhere.
-bool verify_backend(const Arguments& a) {
+bool verify_backend(const Arguments& a, bool force) {
   const std::string record = a.flag("record", ""), against = a.flag("against", "");
   require(record.empty() || against.empty(), Exit::usage, "--record and --against exclude each other");
+  const auto place = record.empty() ? std::pair<std::string, std::string>() : place_for(record, force, "");
   if (!against.empty()) {
     require(a.words.empty() && a.flag("steps", "").empty(), Exit::usage,
             "--against takes configuration and steps from the reference; key=value changes it (data.path=...)");
@@ -120,9 +121,7 @@ bool verify_backend(const Arguments& a) {
   const std::string a_name = here();
   if (!record.empty()) {
     ours.file.root["device"] = a_name;
-    const size_t slash = record.rfind('/');
-    const std::string folder = slash == std::string::npos ? "." : record.substr(0, slash + 1);
-    io::save_posterior(folder, slash == std::string::npos ? record : record.substr(slash + 1), ours.file);
+    io::save_posterior(place.first, place.second, ours.file);
     std::printf("%s: the first %ld steps on %s\n", record.c_str(), static_cast<long>(steps), a_name.c_str());
     return true;
   }
@@ -139,8 +138,10 @@ bool verify_backend(const Arguments& a) {
 }  // namespace
 
 int verify_command(const std::vector<std::string>& words) {
-  const Arguments a = parse_arguments(words, {"trace", "steps", "step", "provider", "record", "against"});
+  const auto [plain, force] = without_force(words);
+  const Arguments a = parse_arguments(plain, {"trace", "steps", "step", "provider", "record", "against"});
   const std::string verb = a.words.empty() ? "" : a.words[0];
+  require(!force || !a.flag("record", "").empty(), Exit::usage, "--force goes with --record");
   require(verb == "ranks" || verb == "replay" || Comm::world().size() == 1, Exit::usage, "verify ", verb, " runs on one rank");
   bool ok = true;
   if (verb == "gradients") {
@@ -167,7 +168,7 @@ int verify_command(const std::vector<std::string>& words) {
   } else if (verb == "replay") {
     ok = verify_replay(a);
   } else if (verb == "backend") {
-    ok = verify_backend(behind_verb(a));
+    ok = verify_backend(behind_verb(a), force);
   } else {
     fail(Exit::usage, "use: ", kVerifyUsage);
   }
