@@ -123,7 +123,13 @@ struct Dataset {
 };
 }  // namespace
 
-PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
+std::string hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return text(major, ".", minor, ".", release);
+}
+
+PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, bool numbers) {
   quiet_hdf5();
   const std::uint64_t payload = image.size();
   const Handle access(access_image(image.data(), payload), H5Pclose, "property list");
@@ -164,20 +170,22 @@ PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
     ends[t.offset] = t.offset + t.size;
     last = std::max(last, t.offset + t.size);
   }
-  require(covered > 0 && covered == last, Exit::data, name, ": tensors cover ", covered, " of ", last, " parameters");
+  require(covered > 0 && covered == last && static_cast<std::uint64_t>(covered) <= payload, Exit::data, name, ": tensors cover ", covered,
+          " of ", last, " parameters");
   long reached = 0;
   for (const auto& [begin, end] : ends) {
     require(begin == reached, Exit::data, name, ": tensors overlap at offset ", begin);
     reached = end;
   }
-  p.mean = zeros(static_cast<size_t>(covered));
-  for (const TensorInfo& t : p.tensors) Dataset(params, t.name, name).read(H5T_NATIVE_FLOAT, p.mean.data() + t.offset, image);
   const Handle optim(H5Gopen2(file, "optim", H5P_DEFAULT), H5Gclose, name + ": no group optim");
   p.optimizer = get_text(optim, "name", name);
   for (const std::string& a : attribute_names(optim))
     if (a != "name" && a != "step") p.optim[a] = get_number(optim, a, name);
   p.step = static_cast<long>(get_number(optim, "step", name));
   require(p.step >= 0, Exit::data, name, ": step ", p.step, " is negative");
+  if (!numbers) return p;
+  p.mean = zeros(static_cast<size_t>(covered));
+  for (const TensorInfo& t : p.tensors) Dataset(params, t.name, name).read(H5T_NATIVE_FLOAT, p.mean.data() + t.offset, image);
   for (const std::string& state : link_names(optim)) {
     const Handle g(H5Gopen2(optim, state.c_str(), H5P_DEFAULT), H5Gclose, name + ": optim/" + state);
     std::vector<float> flat = zeros(p.mean.size());
@@ -192,9 +200,9 @@ PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name) {
   for (const std::string& column : link_names(history)) {
     const Dataset set(history, column, name);
     require(set.total <= payload, Exit::data, name, ": history/", column, " is longer than the file");
-    std::vector<double>& numbers = p.history[column];
-    numbers.resize(set.total);
-    set.read(H5T_NATIVE_DOUBLE, numbers.data(), image);
+    std::vector<double>& rows = p.history[column];
+    rows.resize(set.total);
+    set.read(H5T_NATIVE_DOUBLE, rows.data(), image);
   }
   return p;
 }

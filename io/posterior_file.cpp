@@ -45,23 +45,25 @@ PosteriorFile load_posterior(const std::string& path) {
   return parse_posterior(image, path);
 }
 
+PosteriorFile load_attributes(const std::string& path) {
+  VerifiedImage image(path);
+  return parse_posterior(image, path, false);
+}
+
 namespace {
 bool is_checkpoint(const std::string& name) {
   return name.rfind("step-", 0) == 0 && name.size() > 8 && name.substr(name.size() - 3) == ".h5";
 }
 }  // namespace
 
-std::string newest_checkpoint(const std::string& dir, std::vector<std::string>& refused) {
-  std::string best;
-  long best_step = -1;
-  for (const std::string& name : list_files(dir, true)) {
-    if (!is_checkpoint(name)) continue;
+Checkpoint newest_checkpoint(const std::string& dir, std::vector<std::string>& refused) {
+  std::vector<std::string> names = list_files(dir, true);
+  Checkpoint best;
+  for (auto name = names.rbegin(); name != names.rend(); ++name) {
+    if (!is_checkpoint(*name)) continue;
+    const std::string path = dir + "/" + *name;
     try {
-      const PosteriorFile p = load_posterior(dir + "/" + name);
-      if (p.step > best_step) {
-        best_step = p.step;
-        best = dir + "/" + name;
-      }
+      if (best.path.empty() || load_attributes(path).step > best.file.step) best = {path, load_posterior(path)};
     } catch (const Error& e) {
       refused.push_back(e.what());
     }

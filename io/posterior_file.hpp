@@ -32,6 +32,9 @@ struct PosteriorFile {
   std::map<std::string, std::vector<double>> layers;   // a number a tensor, in their order; not read back
 };
 
+/// The version of the HDF5 library.
+std::string hdf5_version();
+
 /// A random version-4 UUID.
 std::string new_uuid();
 
@@ -44,10 +47,16 @@ PosteriorFile decode_posterior(const std::string& bytes, const std::string& name
 
 void save_posterior(const std::string& dir, const std::string& name, const PosteriorFile& p);
 PosteriorFile load_posterior(const std::string& path);
+/// The same without mean, states and history; all digests are looked at.
+PosteriorFile load_attributes(const std::string& path);
 
-/// The newest valid step-*.h5 of a folder that exists: its path, or empty; `refused` collects why others were not
-/// taken.
-std::string newest_checkpoint(const std::string& dir, std::vector<std::string>& refused);
+struct Checkpoint {
+  std::string path;  // empty: none
+  PosteriorFile file;
+};
+/// The newest valid step-*.h5 of a folder that exists, by the step in the file; `refused` collects why others were not taken. Mostly
+/// the last name is the newest file: of the others only attributes are taken.
+Checkpoint newest_checkpoint(const std::string& dir, std::vector<std::string>& refused);
 
 /// Removes all but the newest `keep` step-*.h5 up to step `last`, the one just written. What bears a later step was not valid when the
 /// run went on from an earlier one, and takes nobody's place.

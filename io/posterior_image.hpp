@@ -30,7 +30,7 @@ class VerifiedImage {
   char* own_ = nullptr;  // mapped
 };
 
-/// What the image holds. Errors (65).
-PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name);
+/// What the image holds, with or without mean, states and history. Errors (65).
+PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, bool numbers = true);
 
 }  // namespace varion::io

@@ -44,7 +44,11 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
     # Damage
     "the trailer is not compared": ("io/segments.cpp", "reached != t.payload || trailer_of(segments) != end", "reached != t.payload", ["restart"]),
     "values are not checked": (DECODE, "require(std::isfinite(out[i]),", "require(true,", ["restart"]),
-    "the oldest checkpoint is taken": (FILE, "if (p.step > best_step) {", "if (best_step < 0) {", ["files.py"]),
+    "the oldest checkpoint is taken": (FILE, "load_attributes(path).step > best.file.step", "load_attributes(path).step < best.file.step", ["files.py"]),
+    "the name decides which checkpoint is taken": (FILE, "load_attributes(path).step > best.file.step", "false", ["files.py"]),
+    "a damaged checkpoint takes a place": (FILE, "(last == ~std::uint64_t(0) || name <= checkpoint_name(last))", "(last == last)", ["careless.py"]),
+    "what is overwritten goes first": (RUN, "      start = take_start_values(config_, layout_, &optimizer_, comm_);\n",
+        "      if (resume == \"never\") io::remove_file(dir + \"/final.h5\");\n      start = take_start_values(config_, layout_, &optimizer_, comm_);\n", ["careless.py"]),
     # K7
     "no fsync of a file": (COMMIT, 'if (::fsync(fd_) != 0) give_up(Exit::io, "sync", errno);', "", ["crash_states.py"]),
     "no fsync of a folder": (COMMIT, "folder.get() >= 0 && ::fsync(folder.get()) == 0", "folder.get() >= 0", ["crash_states.py"]),
@@ -99,7 +103,7 @@ if sys.argv[1:] == ["--check"]:
     unfit = [f"{name}: what it replaces stands {n} times in {MUTANTS[name][0]}: renew the mutant" for name, n in counts.items() if n != 1]
     print("\n".join(unfit) or f"mutants: {len(counts)} fit")
     sys.exit(1 if unfit else 0)
-PLACES = {"language.py": "tests/studies", "ranks.py": "tests/mpi", "parallel_io.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
+PLACES = {"language.py": "tests/studies", "careless.py": "tests/studies", "ranks.py": "tests/mpi", "parallel_io.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
 
 
 def commands(target):

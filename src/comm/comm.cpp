@@ -150,6 +150,13 @@ void MpiSession::may_end() { ending = true; }
 void MpiSession::limit_end(double seconds) { end_limit = seconds; }
 
 bool MpiSession::is_running() { return running; }
+std::string MpiSession::library() {
+  char name[MPI_MAX_LIBRARY_VERSION_STRING] = {};
+  int length = 0;
+  MPI_Get_library_version(name, &length);
+  const std::string whole(name, static_cast<size_t>(length));
+  return whole.substr(0, whole.find_first_of(",\n"));
+}
 int MpiSession::rank() { return world_rank; }
 void MpiSession::abort(int code) {
   if (running && world_size > 1) MPI_Abort(MPI_COMM_WORLD, code);

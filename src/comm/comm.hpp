@@ -21,6 +21,8 @@ class MpiSession {
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
   static bool is_running();
+  /// The library and its version, in one line. Needs no session.
+  static std::string library();
   /// This process' rank among all; 0 without MPI. Not collective.
   static int rank();
   /// From here on a rank may leave: the program has done its work. Before, whatever ends a rank with a code of its own (exit,

@@ -70,7 +70,7 @@ std::shared_ptr<const Tokenizer> make_chars(const std::string& argument) {
 /// The alphabet of the text, or that of a run whose posterior file `vocabulary` is: to go on from there with another text.
 std::string alphabet_of(const TextPieces& text, const std::string& vocabulary) {
   if (!vocabulary.empty()) {
-    const io::PosteriorFile f = io::load_posterior(vocabulary);
+    const io::PosteriorFile f = io::load_attributes(vocabulary);
     const std::string name = "chars:";
     const auto kept = f.data.find("tokenizer");
     require(kept != f.data.end() && kept->second.rfind(name, 0) == 0, Exit::config, "data.vocab = ", vocabulary,

@@ -349,7 +349,7 @@ namespace {
 using T = OptionSpec::Type;
 
 std::vector<OptionSpec> newton_options(bool ivon) {
-  return {{"optim.beta1", T::real, ivon ? "0.9" : "0", "momentum of the gradient", {}, 0, 1},
+  return {{"optim.beta1", T::real, ivon ? "0.9" : "0", "momentum of the gradient", {}, 0, 0.999999},
           {"optim.beta2", T::real, "0.99999", "memory of the Hessian", {}, 0, 1},
           {"optim.weight_decay", T::real, "0.0001", "prior precision / ess (delta)", {}, 0, 1e9},
           {"optim.weight_decay_1d", T::real, "-1", "the same for 1-D tensors (-1: equal)", {}, -1, 1e9},

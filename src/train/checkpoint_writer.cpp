@@ -1,9 +1,13 @@
 #include "train/checkpoint_writer.hpp"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <system_error>
+#include <thread>
 
 #include "core/error.hpp"
+#include "io/input_file.hpp"
 #include "train/checkpoint.hpp"
 #include "train/nonfinite.hpp"
 #include "train/state_hash.hpp"
@@ -144,9 +148,25 @@ void CheckpointWriter::advance() {
   }
 }
 
+/// Until no rank is at work. All learn that the work gets on, so that nobody's watchdog takes waiting for standing still.
+void CheckpointWriter::wait_together() {
+  std::uint64_t moved = io::bytes_moved;
+  for (auto pause = std::chrono::milliseconds(1);; pause = std::min(2 * pause, std::chrono::milliseconds(50))) {
+    const std::uint64_t bytes = io::bytes_moved;
+    const std::uint64_t bits = comm_.any((is_busy() ? 1u : 0u) | (bytes != moved ? 2u : 0u));
+    moved = bytes;
+    if ((bits & 2) != 0) progressed();
+    if ((bits & 1) == 0) return;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
 void CheckpointWriter::finish() {
   release();
-  while (stage_ != Stage::idle) advance();
+  while (stage_ != Stage::idle) {
+    wait_together();
+    advance();
+  }
 }
 
 }  // namespace varion

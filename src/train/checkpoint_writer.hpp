@@ -52,10 +52,12 @@ class CheckpointWriter {
   }
   /// Waits until the file is there. Collective.
   void finish();
+  std::function<void()> progressed = [] {};  // called while it waits, when bytes have been moved on any rank
 
  private:
   enum class Stage { idle, copying, looking, opening, sharing, naming };
   bool joins() const { return optimizer_.own_size() < optimizer_.size() && !parallel_; }
+  void wait_together();
   Stretch copied() const;
   void write_alone();
   void look();

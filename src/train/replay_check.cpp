@@ -41,7 +41,7 @@ Found look(const std::string& dir) {
   require(fs::is_directory(folder), Exit::no_input, "'", dir, "' holds no run: ", folder, " is no folder");
   for (const std::string& name : io::list_files(folder)) {
     if (name.rfind("step-", 0) != 0) continue;
-    const io::PosteriorFile f = io::load_posterior(folder + "/" + name);
+    const io::PosteriorFile f = io::load_attributes(folder + "/" + name);
     const RunPosition at = position_of(f, folder + "/" + name);
     found.checkpoints[at.step] = folder + "/" + name;
     if (!at.state_hash.empty()) found.hashes[at.step] = at.state_hash;
@@ -90,9 +90,10 @@ ReplayResult replay_step(const std::string& dir, std::uint64_t step, const Comm&
   if (comm.is_first()) {
     std::string source;
     std::tie(path, source) = choose(look(dir), dir, r);
-    settings = io::read_file(source, ~size_t(0));
-    if (source != dir + "/config.ini") {
-      const io::PosteriorFile f = io::decode_posterior(settings, source);
+    if (source == dir + "/config.ini") {
+      settings = io::read_file(source, size_t(1) << 20);
+    } else {
+      const io::PosteriorFile f = io::load_attributes(source);
       require(f.model.count("config_ini") != 0, Exit::data, source, ": no model/config_ini");
       settings = f.model.at("config_ini");
     }
@@ -117,7 +118,7 @@ ReplayResult replay_step(const std::string& dir, std::uint64_t step, const Comm&
   if (comm.is_first()) {
     const std::string name = io::checkpoint_name(r.step);
     require(code == Exit::stopped || code == Exit::ok, code, "verify replay was interrupted");
-    r.replayed = position_of(io::load_posterior(place + "/checkpoints/" + name), name).state_hash;
+    r.replayed = position_of(io::load_attributes(place + "/checkpoints/" + name), name).state_hash;
   }
   r.recorded = comm.from_first(r.recorded);
   r.replayed = comm.from_first(r.replayed);

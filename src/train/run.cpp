@@ -107,6 +107,7 @@ class Run {
     hash_every_ = interval(config_, "log.state_hash_every", epoch, false);
     warmup_ = interval(config_, "optim.warmup", epoch, false).steps;
     evaluator_.between_passes = evaluator_.working = [this] { watchdog_.beat(Phase::evaluate, at_.step); };
+    writer_.progressed = [this] { watchdog_.beat(Phase::save, at_.step); };
     trainer_.before_update = [this] {
       const Clock::time_point begin = Clock::now();
       writer_.release();
@@ -240,10 +241,11 @@ class Run {
     const std::string dir = folder_.dir();
     const auto there = [&](const char* name) { return std::filesystem::exists(dir + name); };
     if (comm_.any(comm_.is_first() && (there("/DONE") || there("/final.h5"))) == 0) return false;
-    if (there("/DONE") && there("/status.json")) {
+    if (comm_.is_first() && there("/DONE") && there("/status.json")) {
       const auto status = nlohmann::json::parse(io::read_file(dir + "/status.json", size_t(1) << 20), nullptr, false);
       if (status.is_object() && status.contains("step") && status["step"].is_number_unsigned()) at_.step = status["step"].get<std::uint64_t>();
     }
+    at_.step = std::stoull(comm_.from_first(std::to_string(at_.step)));
     require(now() >= total_, Exit::cant_create, "'", dir, "' holds the results of a run, and no checkpoint to go on from: take another ",
             "run.name, or run.resume=never run.overwrite=true");
     return true;

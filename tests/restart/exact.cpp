@@ -173,7 +173,7 @@ TEST_CASE("E8: counts of refused updates, the best value and the parent go on ov
   REQUIRE(best < 28);  // the last evaluation would replace it where the best were forgotten
   REQUIRE(train_run(config("/part", std::max(best, 15) + 1), true).code == Exit::stopped);
   std::vector<std::string> refused;
-  const std::string stopped = io::load_posterior(io::newest_checkpoint(root + "/part/checkpoints", refused)).root.at("uuid");
+  const std::string stopped = io::newest_checkpoint(root + "/part/checkpoints", refused).file.root.at("uuid");
   REQUIRE(train_run(config("/part", 0), true).code == Exit::ok);
   CHECK(outcome(root + "/part") == whole);
   CHECK(io::load_posterior(root + "/part/final.h5").root.at("parent_uuid") == stopped);

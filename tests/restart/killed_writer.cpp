@@ -67,18 +67,18 @@ TEST_CASE("K2: kill -9 of a writer loses nothing") {
     int status = 0;
     ::waitpid(writer, &status, 0);
     std::vector<std::string> refused;
-    const std::string newest = io::newest_checkpoint(dir, refused);
+    const io::Checkpoint newest = io::newest_checkpoint(dir, refused);
     unreadable += static_cast<long>(refused.size());
     long temporary = 0;
     for (const std::string& name : io::list_files(dir)) temporary += name.find(".tmp") != std::string::npos;
     interrupted += temporary;
     leftovers = std::max(leftovers, temporary);
     if (saved->load() == 0) continue;  // killed before its first save
-    if (newest.empty()) {
+    if (newest.path.empty()) {
       ++lost;
       continue;
     }
-    const io::PosteriorFile p = io::load_posterior(newest);
+    const io::PosteriorFile& p = newest.file;
     // The rename may have happened without the writer living to say so.
     lost += p.step < saved->load() || p.step > saved->load() + 1 || p.mean != generation(p.step).mean;
     saved->store(p.step);

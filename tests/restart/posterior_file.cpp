@@ -281,8 +281,7 @@ TEST_CASE("each field dropped on load changes the resumed run") {
     train_run(run_config(whole, optimizer, 0), true);
     train_run(run_config(part, optimizer, 20), true);
     std::vector<std::string> why;
-    const std::string newest = io::newest_checkpoint(part + "/checkpoints", why);
-    const io::PosteriorFile saved = io::load_posterior(newest);
+    const auto [newest, saved] = io::newest_checkpoint(part + "/checkpoints", why);
     const size_t vectors = saved.states.size();
     for (size_t k = 0; k < vectors + 3; ++k) {
       io::PosteriorFile f = saved;
@@ -316,6 +315,6 @@ TEST_CASE("a damaged newest checkpoint gives way to the one before") {
   bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
   io::commit_file(root + "/checkpoints", "step-0000000020.h5", bytes);
   std::vector<std::string> why;
-  CHECK(io::newest_checkpoint(root + "/checkpoints", why) == root + "/checkpoints/step-0000000010.h5");
+  CHECK(io::newest_checkpoint(root + "/checkpoints", why).path == root + "/checkpoints/step-0000000010.h5");
   CHECK(why.size() == 1);
 }

@@ -4,8 +4,10 @@
 #include "app/command.hpp"
 #include "backends/backend.hpp"
 #include "build_info.hpp"
+#include "comm/comm.hpp"
 #include "core/error.hpp"
 #include "data/dataset.hpp"
+#include "io/posterior_file.hpp"
 #include "models/model.hpp"
 #include "optim/schedule.hpp"
 #include "optim/optimizer.hpp"
@@ -50,9 +52,11 @@ int config_command(const std::vector<std::string>& words) {
   return 0;
 }
 
-int info_command(const std::vector<std::string>&) {
+int info_command(const std::vector<std::string>& words) {
+  require(words.empty(), Exit::usage, "use: info");
   std::printf("varion %s %s\ncompiler   %s, %s, %s\nKokkos     %s\n", VARION_VERSION, VARION_GIT,
               VARION_COMPILER, VARION_BUILD_TYPE, VARION_BUILD_FLAGS, VARION_KOKKOS_VERSION);
+  std::printf("MPI        %s\nHDF5       %s\n", MpiSession::library().c_str(), io::hdf5_version().c_str());
   const std::string missing = backend::missing_device();
   if (!missing.empty()) std::printf("device     none: %s\n", missing.c_str());
   for (const std::string& d : backend::devices()) std::printf("device     %s\n", d.c_str());
@@ -67,6 +71,7 @@ int info_command(const std::vector<std::string>&) {
   std::printf("models     %s\noptimizers %s\nschedules  %s\ndata sets  %s\n",
               join(Models::of().names()).c_str(), join(Optimizers::of().names()).c_str(),
               join(Schedules::of().names()).c_str(), join(DataSets::of().names()).c_str());
+  std::printf("%s\n", missing.empty() ? "all good" : ("missing: " + missing).c_str());
   return 0;
 }
 

@@ -51,7 +51,7 @@ int posterior_command(const std::vector<std::string>& words) {
   const std::string verb = a.words.empty() ? "" : a.words[0];
   require(a.words.size() == 2 && (verb == "info" || verb == "layers" || verb == "export") && (verb == "export" || (a.flags.empty() && !force)),
           Exit::usage, "use: ", kPosteriorUsage);
-  const io::PosteriorFile f = io::load_posterior(a.words[1]);
+  const io::PosteriorFile f = verb == "info" ? io::load_attributes(a.words[1]) : io::load_posterior(a.words[1]);
   if (verb == "export") {
     const std::filesystem::path out = a.flag("out", "");
     require(out.has_filename(), Exit::usage, "use: ", kPosteriorUsage);
