@@ -55,10 +55,11 @@ void CheckpointWriter::release() {
 }
 
 namespace {
+/// An entry that is not finite: Errors (10), or a line.
 void refuse_entry(const std::string& entry, const FileOrder& order) {
   const std::string cause = text("step ", order.step, ": not finite: ", entry, "; ", order.name, " was not written");
-  require(entry.empty() || !order.only_finite, Exit::diverged, cause);
-  if (!entry.empty()) std::fprintf(stderr, "varion: %s\n", cause.c_str());
+  require(!order.only_finite, Exit::diverged, cause);
+  std::fprintf(stderr, "varion: %s\n", cause.c_str());
 }
 }  // namespace
 
@@ -72,8 +73,7 @@ void CheckpointWriter::look() {
 
 void CheckpointWriter::write_alone() {
   look();
-  refuse_entry(bad_, order_);
-  if (!bad_.empty()) return;
+  if (!bad_.empty()) return refuse_entry(bad_, order_);
   order_.before();
   order_.file.layers = layer_table(order_.file, samples_[0], samples_[1]);
   io::write_file(order_.dir, order_.name, io::plan_posterior(order_.file), vectors_);
@@ -100,12 +100,10 @@ void CheckpointWriter::advance() {
   if (stage_ <= Stage::copying) return;
   saver_.wait();
   if (stage_ == Stage::looking) {
-    bool leaves = false;
-    for (const std::string& bad : comm_.gather(bad_)) {
-      if (!leaves && (order_.only_finite || comm_.is_first())) refuse_entry(bad, order_);
-      leaves = leaves || !bad.empty();
-    }
-    if (leaves) {
+    const std::vector<std::string> all = comm_.gather(bad_);
+    const auto bad = std::find_if(all.begin(), all.end(), [](const std::string& entry) { return !entry.empty(); });
+    if (bad != all.end()) {
+      if (order_.only_finite || comm_.is_first()) refuse_entry(*bad, order_);
       stage_ = Stage::idle;
       return;
     }

@@ -6,9 +6,9 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <tuple>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <tuple>
 
 #include "core/error.hpp"
 #include "io/commit_file.hpp"

@@ -170,10 +170,9 @@ class Run {
   bool begin() {
     const std::string resume = config_.text("run.resume"), dir = folder_.dir(), newest = found_.path;
     const std::vector<std::string>& refused = found_.refused;
-    if (resume == "never" && found_.holds_run) {
-      require(config_.flag("run.overwrite"), Exit::cant_create, "'", dir,
-              "' already holds a run: take another run.name, or add run.overwrite=true");
-    }
+    const bool replaces = resume == "never" && found_.holds_run;  // known to the first rank
+    require(!replaces || config_.flag("run.overwrite"), Exit::cant_create, "'", dir,
+            "' already holds a run: take another run.name, or add run.overwrite=true");
     if (comm_.is_first()) {
       require(!newest.empty() || refused.empty(), Exit::data, "no checkpoint of '", dir, "' is valid: ", join(refused, "; "),
               "; run.resume=never run.overwrite=true starts afresh");
@@ -186,7 +185,7 @@ class Run {
     if (newest.empty()) {
       if (resume != "never" && has_results()) return true;
       start = take_start_values(config_, layout_, &optimizer_, comm_);
-      if (resume == "never" && found_.holds_run && comm_.is_first()) {  // nothing goes before all that may be refused has been taken
+      if (replaces) {  // nothing goes before all that may be refused has been taken
         io::probe_folder(folder_.checkpoints());
         for (const char* f : {"DONE", "final.h5", "best.h5", "metrics.csv"}) io::remove_file(dir + "/" + f);
         io::prune_checkpoints(folder_.checkpoints(), 0);

@@ -64,4 +64,10 @@ for what, wanted in faults:
     if not good:
         print(what, code, said[-500:], again)
 rows.append(("one of two ranks cannot write, or dies", tried, failed))
+
+# A state that is not finite is left out on all ranks alike, and nothing written before goes for it.
+code, said = run(2, "wild", ALL, "optim.name=sgd", "optim.schedule=constant", "optim.lr=1e9", "model.sizes=64", "train.steps=8",
+                 "checkpoint.every=1st", "train.stop_on_nonfinite=false")
+kept = sorted(os.listdir(f"{work}/wild/checkpoints"))
+rows.append(("a state that is not finite is left out", 1, int(code != 0 or "final.h5 was not written" not in said or not kept or kept[-1] == "step-0000000008.h5")))
 table("checkpoints that all ranks write", rows)
