@@ -13,7 +13,7 @@ endif()
 add_library(varion_test_support OBJECT ${support})
 target_link_libraries(varion_test_support PUBLIC varion_common Catch2::Catch2)
 # Catch2 itself, of which this is most, is neither what is tested nor what takes time.
-target_compile_options(varion_test_support PRIVATE -O1)
+target_compile_options(varion_test_support PRIVATE -O0)
 if(VARION_SANITIZE)
   target_compile_options(varion_test_support PRIVATE -fno-sanitize=all)
 endif()

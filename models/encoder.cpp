@@ -29,13 +29,15 @@ std::vector<OptionSpec> encoder_options() {
   return all;
 }
 const StepCase encoder_step{"encoder-10m", {}, {256}, {16}, 65};
-const bool registered_encoder =
-    add_options("encoder", encoder_options()) &&
-    Models::of().add("encoder", {"transformer encoder: hidden tokens of a text, or classes of passages", {8}, encoder, {encoder_step},
-                                 {{"model.layers", "2"}, {"model.heads", "2"}, {"model.width", "12"}}, kTokenTable,
-                                 [](const std::string& name, const Config& config) {
-                                   return name.rfind("head.", 0) != 0 && frozen_beside_adapters(name, config);  // classes are new
-                                 }, encoder_task});
+bool register_encoder() {
+  return add_options("encoder", encoder_options()) &&
+         Models::of().add("encoder", {"transformer encoder: hidden tokens of a text, or classes of passages", {8}, encoder, {encoder_step},
+                                      {{"model.layers", "2"}, {"model.heads", "2"}, {"model.width", "12"}}, kTokenTable,
+                                      [](const std::string& name, const Config& config) {
+                                        return name.rfind("head.", 0) != 0 && frozen_beside_adapters(name, config);  // classes are new
+                                      }, encoder_task});
+}
+const bool registered_encoder = register_encoder();
 }  // namespace
 
 }  // namespace varion

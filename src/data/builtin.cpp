@@ -137,43 +137,45 @@ Index test_count(const Config& c, Index all) {
   return n > 0 ? std::min(n, all) : all;
 }
 
-const bool registered_builtin =
-    DataSets::of().add("moons", {"two half moons in the plane, 2 classes",
-                                 [](const Config& c) {
-                                   DataSet d;
-                                   d.name = "moons";
-                                   d.classes = 2;
-                                   d.train = moons_part(train_count(c, 400), 0);
-                                   d.test = moons_part(test_count(c, 2000), 1);
-                                   return d;
-                                 }}) &&
-    DataSets::of().add("glyphs", {"28 x 28 distorted drawings of ten signs",
-                                  [](const Config& c) {
-                                    DataSet d;
-                                    d.name = "glyphs";
-                                    d.classes = 10;
-                                    d.train = glyphs_part(train_count(c, 4000), 0, true, false);
-                                    d.test = glyphs_part(test_count(c, 2000), 1, false, false);
-                                    d.shifted = glyphs_part(test_count(c, 2000), 2, false, true);
-                                    return d;
-                                  }}) &&
-    DataSets::of().add("linreg", {"linear regression with known truth, sigma 0.5",
-                                  [](const Config& c) {
-                                    DataSet d;
-                                    d.name = "linreg";
-                                    d.noise_sigma = 0.5;
-                                    d.train = linear_part(train_count(c, 200), 6, 3, 0, false);
-                                    d.test = linear_part(test_count(c, 200), 6, 3, 1, false);
-                                    return d;
-                                  }}) &&
-    DataSets::of().add("logreg", {"logistic regression with known truth", [](const Config& c) {
-                                    DataSet d;
-                                    d.name = "logreg";
-                                    d.classes = 2;
-                                    d.train = linear_part(train_count(c, 400), 6, 4, 0, true);
-                                    d.test = linear_part(test_count(c, 1000), 6, 4, 1, true);
-                                    return d;
-                                  }});
+bool register_builtin() {
+  return DataSets::of().add("moons", {"two half moons in the plane, 2 classes",
+                                      [](const Config& c) {
+                                        DataSet d;
+                                        d.name = "moons";
+                                        d.classes = 2;
+                                        d.train = moons_part(train_count(c, 400), 0);
+                                        d.test = moons_part(test_count(c, 2000), 1);
+                                        return d;
+                                      }}) &&
+         DataSets::of().add("glyphs", {"28 x 28 distorted drawings of ten signs",
+                                       [](const Config& c) {
+                                         DataSet d;
+                                         d.name = "glyphs";
+                                         d.classes = 10;
+                                         d.train = glyphs_part(train_count(c, 4000), 0, true, false);
+                                         d.test = glyphs_part(test_count(c, 2000), 1, false, false);
+                                         d.shifted = glyphs_part(test_count(c, 2000), 2, false, true);
+                                         return d;
+                                       }}) &&
+         DataSets::of().add("linreg", {"linear regression with known truth, sigma 0.5",
+                                       [](const Config& c) {
+                                         DataSet d;
+                                         d.name = "linreg";
+                                         d.noise_sigma = 0.5;
+                                         d.train = linear_part(train_count(c, 200), 6, 3, 0, false);
+                                         d.test = linear_part(test_count(c, 200), 6, 3, 1, false);
+                                         return d;
+                                       }}) &&
+         DataSets::of().add("logreg", {"logistic regression with known truth", [](const Config& c) {
+                                         DataSet d;
+                                         d.name = "logreg";
+                                         d.classes = 2;
+                                         d.train = linear_part(train_count(c, 400), 6, 4, 0, true);
+                                         d.test = linear_part(test_count(c, 1000), 6, 4, 1, true);
+                                         return d;
+                                       }});
+}
+const bool registered_builtin = register_builtin();
 }  // namespace
 
 }  // namespace varion

@@ -112,17 +112,19 @@ std::vector<OptionSpec> options(const char* mean, const char* sd, const char* ki
 // The statistics are those of MNIST, and ImageNet's for CIFAR, as in the paper's code.
 const char* const kMean = "0.485,0.456,0.406";
 const char* const kStd = "0.229,0.224,0.225";
-const bool registered_images =
-    add_options("idx", options("0.1307", "0.3081", "none")) &&
-    add_options("idx", {{"data.classes", T::integer, "10", "number of classes", {}, 2, 256},
-                        {"data.ood_path", T::text, "", "IDX file of images that show none of the classes"}}) &&
-    add_options("cifar10", options(kMean, kStd, "flip_crop")) &&
-    add_options("cifar100", options(kMean, kStd, "flip_crop")) &&
-    DataSets::of().add("idx", {"IDX files named like MNIST's, plain or .gz", load_idx}) &&
-    DataSets::of().add("cifar10", {"CIFAR-10, binary version, plain or .gz",
-                                   [](const Config& c) { return load_cifar(c, false); }}) &&
-    DataSets::of().add("cifar100", {"CIFAR-100, binary version, plain or .gz",
-                                    [](const Config& c) { return load_cifar(c, true); }});
+bool register_images() {
+  return add_options("idx", options("0.1307", "0.3081", "none")) &&
+         add_options("idx", {{"data.classes", T::integer, "10", "number of classes", {}, 2, 256},
+                             {"data.ood_path", T::text, "", "IDX file of images that show none of the classes"}}) &&
+         add_options("cifar10", options(kMean, kStd, "flip_crop")) &&
+         add_options("cifar100", options(kMean, kStd, "flip_crop")) &&
+         DataSets::of().add("idx", {"IDX files named like MNIST's, plain or .gz", load_idx}) &&
+         DataSets::of().add("cifar10", {"CIFAR-10, binary version, plain or .gz",
+                                        [](const Config& c) { return load_cifar(c, false); }}) &&
+         DataSets::of().add("cifar100", {"CIFAR-100, binary version, plain or .gz",
+                                         [](const Config& c) { return load_cifar(c, true); }});
+}
+const bool registered_images = register_images();
 }  // namespace
 
 }  // namespace varion

@@ -27,9 +27,12 @@ class Bytes final : public Tokenizer {
   TokenBytes bytes_;
 };
 
-const bool registered_tokenizer_bytes = Tokenizers::of().add(
-    "bytes", {"one token a byte", [](const std::string&) { return std::make_shared<Bytes>(); },
-              [](const TextPieces&, const std::string&) { return std::string(); }});
+bool register_tokenizer_bytes() {
+  return Tokenizers::of().add(
+      "bytes", {"one token a byte", [](const std::string&) { return std::make_shared<Bytes>(); },
+                [](const TextPieces&, const std::string&) { return std::string(); }});
+}
+const bool registered_tokenizer_bytes = register_tokenizer_bytes();
 }  // namespace
 
 }  // namespace varion

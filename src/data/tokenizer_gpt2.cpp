@@ -193,13 +193,16 @@ class Gpt2 final : public Tokenizer {
   mutable std::vector<Candidate> heap_;
 };
 
-const bool registered_tokenizer_gpt2 = Tokenizers::of().add(
-    "gpt2", {"GPT-2's byte-pair encoding; its files are in data.vocab",
-             [](const std::string& folder) { return std::make_shared<Gpt2>(folder); },
-             [](const TextPieces&, const std::string& vocabulary) {
-               require(!vocabulary.empty(), Exit::config, "the tokenizer gpt2 needs data.vocab, the folder of encoder.json and vocab.bpe");
-               return std::filesystem::absolute(vocabulary).lexically_normal().string();
-             }});
+bool register_tokenizer_gpt2() {
+  return Tokenizers::of().add(
+      "gpt2", {"GPT-2's byte-pair encoding; its files are in data.vocab",
+               [](const std::string& folder) { return std::make_shared<Gpt2>(folder); },
+               [](const TextPieces&, const std::string& vocabulary) {
+                 require(!vocabulary.empty(), Exit::config, "the tokenizer gpt2 needs data.vocab, the folder of encoder.json and vocab.bpe");
+                 return std::filesystem::absolute(vocabulary).lexically_normal().string();
+               }});
+}
+const bool registered_tokenizer_gpt2 = register_tokenizer_gpt2();
 }  // namespace
 
 }  // namespace varion

@@ -67,25 +67,28 @@ Node conv2d(Graph& g, Node x, const std::string& name, Index out, Index kernel,
 }
 
 namespace {
-const bool registered_conv2d = Ops::of().add(
-    "conv2d",
-    {"2-D convolution, channels last",
-     {{"3x3 same", {{2, 6, 5, 3}}, [](Graph& g, const std::vector<Node>& x) {
-         return conv2d(g, x[0], "conv", 4, 3, {1, true, 0, true});
-       }},
-      {"3x3 stride 2 same (0 before, 1 after)", {{2, 6, 6, 3}},
-       [](Graph& g, const std::vector<Node>& x) {
-         return conv2d(g, x[0], "conv", 5, 3, {2, true, 0, true});
-       }},
-      {"2x2 same, odd size", {{1, 5, 7, 2}}, [](Graph& g, const std::vector<Node>& x) {
-         return conv2d(g, x[0], "conv", 3, 2, {1, true, 0, true});
-       }},
-      {"1x1 stride 2, no bias", {{3, 4, 4, 5}}, [](Graph& g, const std::vector<Node>& x) {
-         return conv2d(g, x[0], "conv", 2, 1, {2, false, 0, true});
-       }},
-      {"5x5 pad 2", {{2, 7, 7, 1}}, [](Graph& g, const std::vector<Node>& x) {
-         return conv2d(g, x[0], "conv", 6, 5, {1, true, 2, false});
-       }}}});
+bool register_conv2d() {
+  return Ops::of().add(
+      "conv2d",
+      {"2-D convolution, channels last",
+       {{"3x3 same", {{2, 6, 5, 3}}, [](Graph& g, const std::vector<Node>& x) {
+           return conv2d(g, x[0], "conv", 4, 3, {1, true, 0, true});
+         }},
+        {"3x3 stride 2 same (0 before, 1 after)", {{2, 6, 6, 3}},
+         [](Graph& g, const std::vector<Node>& x) {
+           return conv2d(g, x[0], "conv", 5, 3, {2, true, 0, true});
+         }},
+        {"2x2 same, odd size", {{1, 5, 7, 2}}, [](Graph& g, const std::vector<Node>& x) {
+           return conv2d(g, x[0], "conv", 3, 2, {1, true, 0, true});
+         }},
+        {"1x1 stride 2, no bias", {{3, 4, 4, 5}}, [](Graph& g, const std::vector<Node>& x) {
+           return conv2d(g, x[0], "conv", 2, 1, {2, false, 0, true});
+         }},
+        {"5x5 pad 2", {{2, 7, 7, 1}}, [](Graph& g, const std::vector<Node>& x) {
+           return conv2d(g, x[0], "conv", 6, 5, {1, true, 2, false});
+         }}}});
+}
+const bool registered_conv2d = register_conv2d();
 }  // namespace
 
 }  // namespace varion

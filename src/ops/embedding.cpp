@@ -136,11 +136,12 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
 }
 
 namespace {
-const bool registered_embedding = [] {
+bool register_embedding() {
   const EmbeddingOptions options{7, 5, 6, 3, Real(0.5)};
   OpCase twice{"4 of 3 tokens", {{12}}, [=](Graph& g, const std::vector<Node>& x) { return embedding(g, x[0], "e", options); }, 0, 7};
   return Ops::of().add("embedding", {"rows of a table of tokens and of one of positions", {twice}});
-}();
+}
+const bool registered_embedding = register_embedding();
 }  // namespace
 
 }  // namespace varion

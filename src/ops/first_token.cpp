@@ -33,12 +33,15 @@ Node first_token(Graph& g, Node x, Index length) {
 }
 
 namespace {
-const bool registered_first_token = Ops::of().add(
-    "first_token", {"the first row of every sequence",
-                    {{"3 of 4 rows", {{12, 5}}, [](Graph& g, const std::vector<Node>& x) { return first_token(g, x[0], 4); }},
-                     {"two uses of one input", {{6, 5}}, [](Graph& g, const std::vector<Node>& x) {
-                        return add(g, first_token(g, x[0], 3), first_token(g, tanh(g, x[0]), 3));
-                      }}}});
+bool register_first_token() {
+  return Ops::of().add(
+      "first_token", {"the first row of every sequence",
+                      {{"3 of 4 rows", {{12, 5}}, [](Graph& g, const std::vector<Node>& x) { return first_token(g, x[0], 4); }},
+                       {"two uses of one input", {{6, 5}}, [](Graph& g, const std::vector<Node>& x) {
+                          return add(g, first_token(g, x[0], 3), first_token(g, tanh(g, x[0]), 3));
+                        }}}});
+}
+const bool registered_first_token = register_first_token();
 }  // namespace
 
 }  // namespace varion

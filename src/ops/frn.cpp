@@ -307,23 +307,26 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual) {
 }
 
 namespace {
-const bool registered_frn = Ops::of().add(
-    "frn", {"filter response normalisation with threshold",
-            {{"5 channels", {{3, 4, 5, 5}}, [](Graph& g, const std::vector<Node>& x) {
-                return frn(g, x[0], "norm");
-              }},
-             {"19 channels, six pixels", {{4, 2, 3, 19}}, [](Graph& g, const std::vector<Node>& x) {
-                return frn(g, x[0], "norm");
-              }},
-             {"plus a residual", {{2, 3, 3, 17}, {2, 3, 3, 17}}, [](Graph& g, const std::vector<Node>& x) {
-                return frn(g, x[0], "norm", x[1]);
-              }},
-             {"plus its own input, used before", {{2, 3, 3, 4}}, [](Graph& g, const std::vector<Node>& x) {
-                return frn(g, frn(g, x[0], "first"), "norm", x[0]);
-              }},
-             {"plus its own input", {{2, 3, 3, 4}}, [](Graph& g, const std::vector<Node>& x) {
-                return frn(g, x[0], "norm", x[0]);
-              }}}});
+bool register_frn() {
+  return Ops::of().add(
+      "frn", {"filter response normalisation with threshold",
+              {{"5 channels", {{3, 4, 5, 5}}, [](Graph& g, const std::vector<Node>& x) {
+                  return frn(g, x[0], "norm");
+                }},
+               {"19 channels, six pixels", {{4, 2, 3, 19}}, [](Graph& g, const std::vector<Node>& x) {
+                  return frn(g, x[0], "norm");
+                }},
+               {"plus a residual", {{2, 3, 3, 17}, {2, 3, 3, 17}}, [](Graph& g, const std::vector<Node>& x) {
+                  return frn(g, x[0], "norm", x[1]);
+                }},
+               {"plus its own input, used before", {{2, 3, 3, 4}}, [](Graph& g, const std::vector<Node>& x) {
+                  return frn(g, frn(g, x[0], "first"), "norm", x[0]);
+                }},
+               {"plus its own input", {{2, 3, 3, 4}}, [](Graph& g, const std::vector<Node>& x) {
+                  return frn(g, x[0], "norm", x[0]);
+                }}}});
+}
+const bool registered_frn = register_frn();
 }  // namespace
 
 }  // namespace varion

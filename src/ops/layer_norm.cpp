@@ -162,10 +162,13 @@ Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsil
 }
 
 namespace {
-const bool registered_layer_norm = Ops::of().add(
-    "layer_norm", {"gamma (x - mean) / sqrt(var + eps) + beta over a row",
-                   {{"70x19", {{70, 19}}, [](Graph& g, const std::vector<Node>& x) { return layer_norm(g, x[0], "ln", true); }},
-                    {"no bias", {{3, 33}}, [](Graph& g, const std::vector<Node>& x) { return layer_norm(g, x[0], "ln", false); }}}});
+bool register_layer_norm() {
+  return Ops::of().add(
+      "layer_norm", {"gamma (x - mean) / sqrt(var + eps) + beta over a row",
+                     {{"70x19", {{70, 19}}, [](Graph& g, const std::vector<Node>& x) { return layer_norm(g, x[0], "ln", true); }},
+                      {"no bias", {{3, 33}}, [](Graph& g, const std::vector<Node>& x) { return layer_norm(g, x[0], "ln", false); }}}});
+}
+const bool registered_layer_norm = register_layer_norm();
 }  // namespace
 
 }  // namespace varion

@@ -71,20 +71,23 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
 }
 
 namespace {
-const bool registered_linear = Ops::of().add(
-    "linear", {"y = x W^T + b, and a ReLU",
-               {{"5x7 to 3", {{5, 7}}, [](Graph& g, const std::vector<Node>& x) {
-                   return linear(g, x[0], "fc", 3);
-                 }},
-                {"with ReLU", {{3, 5}}, [](Graph& g, const std::vector<Node>& x) {
-                   return linear(g, x[0], "fc", 4, {true, true});
-                 }},
-                {"a sum of two with ReLU", {{6, 5}}, [](Graph& g, const std::vector<Node>& x) {
-                   return add(g, linear(g, x[0], "one", 7, {true, true}), linear(g, x[0], "two", 7, {true, true}));
-                 }},
-                {"no bias, shared", {{4, 6}}, [](Graph& g, const std::vector<Node>& x) {
-                   return linear(g, linear(g, x[0], "fc", 6, {false}), "fc", 6, {false});
-                 }}}});
+bool register_linear() {
+  return Ops::of().add(
+      "linear", {"y = x W^T + b, and a ReLU",
+                 {{"5x7 to 3", {{5, 7}}, [](Graph& g, const std::vector<Node>& x) {
+                     return linear(g, x[0], "fc", 3);
+                   }},
+                  {"with ReLU", {{3, 5}}, [](Graph& g, const std::vector<Node>& x) {
+                     return linear(g, x[0], "fc", 4, {true, true});
+                   }},
+                  {"a sum of two with ReLU", {{6, 5}}, [](Graph& g, const std::vector<Node>& x) {
+                     return add(g, linear(g, x[0], "one", 7, {true, true}), linear(g, x[0], "two", 7, {true, true}));
+                   }},
+                  {"no bias, shared", {{4, 6}}, [](Graph& g, const std::vector<Node>& x) {
+                     return linear(g, linear(g, x[0], "fc", 6, {false}), "fc", 6, {false});
+                   }}}});
+}
+const bool registered_linear = register_linear();
 }  // namespace
 
 }  // namespace varion

@@ -172,7 +172,7 @@ OpCase target_case(const std::string& label, const Shape& y, const Shape& target
                    std::function<Node(Graph&, Node, Node)> loss) {
   return {label, {y, target}, [loss](Graph& g, const Nodes& x) { return loss(g, x[0], x[1]); }};
 }
-const bool registered_losses = [] {
+bool register_losses() {
   OpCase classes{"6x5", {{6, 5}, {6}}, [](Graph& g, const Nodes& x) {
                    return cross_entropy(g, x[0], x[1]);
                  }};
@@ -188,7 +188,8 @@ const bool registered_losses = [] {
                   })}}) &&
          Ops::of().add("gaussian_nll", {"-log N(target; y0, softplus(y1)^2)",
                                   {target_case("8x2", {8, 2}, {8, 1}, gaussian_nll)}});
-}();
+}
+const bool registered_losses = register_losses();
 }  // namespace
 
 }  // namespace varion

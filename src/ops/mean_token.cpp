@@ -48,12 +48,15 @@ Node mean_token(Graph& g, Node x, Index length) {
 }
 
 namespace {
-const bool registered_mean_token = Ops::of().add(
-    "mean_token", {"the mean over every sequence's rows",
-                   {{"3 of 4 rows", {{12, 5}}, [](Graph& g, const std::vector<Node>& x) { return mean_token(g, x[0], 4); }},
-                    {"two uses of one input", {{6, 5}}, [](Graph& g, const std::vector<Node>& x) {
-                       return add(g, mean_token(g, x[0], 3), mean_token(g, tanh(g, x[0]), 3));
-                     }}}});
+bool register_mean_token() {
+  return Ops::of().add(
+      "mean_token", {"the mean over every sequence's rows",
+                     {{"3 of 4 rows", {{12, 5}}, [](Graph& g, const std::vector<Node>& x) { return mean_token(g, x[0], 4); }},
+                      {"two uses of one input", {{6, 5}}, [](Graph& g, const std::vector<Node>& x) {
+                         return add(g, mean_token(g, x[0], 3), mean_token(g, tanh(g, x[0]), 3));
+                       }}}});
+}
+const bool registered_mean_token = register_mean_token();
 }  // namespace
 
 }  // namespace varion

@@ -88,13 +88,16 @@ Node patch_tokens(Graph& g, Node x, const std::string& name, bool class_token) {
 }
 
 namespace {
-const bool registered_patch_tokens = Ops::of().add(
-    "patch_tokens", {"patches, a class token, positions",
-                     {{"3 images of 2x3 patches", {{3, 2, 3, 5}},
-                       [](Graph& g, const std::vector<Node>& x) { return patch_tokens(g, x[0], "", true); }},
-                      {"no class token, two uses", {{2, 3, 7}}, [](Graph& g, const std::vector<Node>& x) {
-                         return add(g, patch_tokens(g, x[0], "a", false), patch_tokens(g, x[0], "b", false));
-                       }}}});
+bool register_patch_tokens() {
+  return Ops::of().add(
+      "patch_tokens", {"patches, a class token, positions",
+                       {{"3 images of 2x3 patches", {{3, 2, 3, 5}},
+                         [](Graph& g, const std::vector<Node>& x) { return patch_tokens(g, x[0], "", true); }},
+                        {"no class token, two uses", {{2, 3, 7}}, [](Graph& g, const std::vector<Node>& x) {
+                           return add(g, patch_tokens(g, x[0], "a", false), patch_tokens(g, x[0], "b", false));
+                         }}}});
+}
+const bool registered_patch_tokens = register_patch_tokens();
 }  // namespace
 
 }  // namespace varion

@@ -155,26 +155,28 @@ Node global_avg_pool(Graph& g, Node x) {
 }
 
 namespace {
-const bool registered_pool =
-    Ops::of().add("max_pool", {"largest value of each window",
-                               {{"2x2", {{2, 5, 6, 3}},
-                                 [](Graph& g, const std::vector<Node>& x) {
-                                   return max_pool(g, x[0], 2, 2);
-                                 }},
-                                {"3x3 stride 2, overlapping", {{1, 7, 7, 2}},
-                                 [](Graph& g, const std::vector<Node>& x) {
-                                   return max_pool(g, x[0], 3, 2);
-                                 }}}}) &&
-    Ops::of().add("avg_pool", {"mean of each window",
-                               {{"2x2", {{2, 5, 6, 3}},
-                                 [](Graph& g, const std::vector<Node>& x) {
-                                   return avg_pool(g, x[0], 2, 2);
-                                 }}}}) &&
-    Ops::of().add("global_avg_pool",
-                  {"mean of each channel",
-                   {{"3x5", {{2, 3, 5, 7}}, [](Graph& g, const std::vector<Node>& x) {
-                       return global_avg_pool(g, x[0]);
-                     }}}});
+bool register_pool() {
+  return Ops::of().add("max_pool", {"largest value of each window",
+                                    {{"2x2", {{2, 5, 6, 3}},
+                                      [](Graph& g, const std::vector<Node>& x) {
+                                        return max_pool(g, x[0], 2, 2);
+                                      }},
+                                     {"3x3 stride 2, overlapping", {{1, 7, 7, 2}},
+                                      [](Graph& g, const std::vector<Node>& x) {
+                                        return max_pool(g, x[0], 3, 2);
+                                      }}}}) &&
+         Ops::of().add("avg_pool", {"mean of each window",
+                                    {{"2x2", {{2, 5, 6, 3}},
+                                      [](Graph& g, const std::vector<Node>& x) {
+                                        return avg_pool(g, x[0], 2, 2);
+                                      }}}}) &&
+         Ops::of().add("global_avg_pool",
+                       {"mean of each channel",
+                        {{"3x5", {{2, 3, 5, 7}}, [](Graph& g, const std::vector<Node>& x) {
+                            return global_avg_pool(g, x[0]);
+                          }}}});
+}
+const bool registered_pool = register_pool();
 }  // namespace
 
 }  // namespace varion

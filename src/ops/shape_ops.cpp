@@ -103,28 +103,30 @@ Node dropout(Graph& g, Node x, Real rate) {
 }
 
 namespace {
-const bool registered_shape_ops =
-    Ops::of().add("add", {"a + b",
-                          {{"two inputs", {{3, 4}, {3, 4}},
-                            [](Graph& g, const std::vector<Node>& x) { return add(g, x[0], x[1]); }},
-                           {"a chain of sums", {{2, 5}},
-                            [](Graph& g, const std::vector<Node>& x) {
-                              const Node h = tanh(g, x[0]);
-                              return add(g, add(g, h, silu(g, h)), x[0]);
-                            }},
-                           {"one input twice", {{2, 5}},
-                            [](Graph& g, const std::vector<Node>& x) {
-                              return add(g, x[0], x[0]);
-                            }}}}) &&
-    Ops::of().add("flatten", {"[N, H, W, C] to [N, C H W]",
-                              {{"3x2x4", {{2, 3, 2, 4}},
-                                [](Graph& g, const std::vector<Node>& x) {
-                                  return flatten(g, x[0]);
-                                }}}}) &&
-    Ops::of().add("dropout", {"random zeros by counter",
-                              {{"0.3", {{7, 11}}, [](Graph& g, const std::vector<Node>& x) {
-                                  return dropout(g, x[0], Real(0.3));
-                                }}}});
+bool register_shape_ops() {
+  return Ops::of().add("add", {"a + b",
+                               {{"two inputs", {{3, 4}, {3, 4}},
+                                 [](Graph& g, const std::vector<Node>& x) { return add(g, x[0], x[1]); }},
+                                {"a chain of sums", {{2, 5}},
+                                 [](Graph& g, const std::vector<Node>& x) {
+                                   const Node h = tanh(g, x[0]);
+                                   return add(g, add(g, h, silu(g, h)), x[0]);
+                                 }},
+                                {"one input twice", {{2, 5}},
+                                 [](Graph& g, const std::vector<Node>& x) {
+                                   return add(g, x[0], x[0]);
+                                 }}}}) &&
+         Ops::of().add("flatten", {"[N, H, W, C] to [N, C H W]",
+                                   {{"3x2x4", {{2, 3, 2, 4}},
+                                     [](Graph& g, const std::vector<Node>& x) {
+                                       return flatten(g, x[0]);
+                                     }}}}) &&
+         Ops::of().add("dropout", {"random zeros by counter",
+                                   {{"0.3", {{7, 11}}, [](Graph& g, const std::vector<Node>& x) {
+                                       return dropout(g, x[0], Real(0.3));
+                                     }}}});
+}
+const bool registered_shape_ops = register_shape_ops();
 }  // namespace
 
 }  // namespace varion

@@ -226,7 +226,7 @@ Node tied_log_likelihood(Graph& g, Node x, const std::string& weight, Node targe
 namespace {
 // A table that both cases take from an embedding; the tokens are the targets too.
 const EmbeddingOptions kTable{19, 3, 6, 3, Real(0.5)};
-const bool registered_tied_head = [] {
+bool register_tied_head() {
   OpCase loss{"6 rows, 19 classes", {{6}, {6, 6}}, [](Graph& g, const std::vector<Node>& x) {
                 return tied_cross_entropy(g, add(g, embedding(g, x[0], "t", kTable), x[1]), "t.wte.weight", x[0]);
               }, 0, 19};
@@ -239,7 +239,8 @@ const bool registered_tied_head = [] {
   return Ops::of().add("tied_log_likelihood", {"log softmax(x W^T)[target] of every row, W a table known already", {terms}}) &&
          Ops::of().add("tied_cross_entropy", {"mean of -log softmax(x W^T)[target], W a table known already", {loss}}) &&
          Ops::of().add("tied_linear", {"x W^T, W a table known already", {logits}});
-}();
+}
+const bool registered_tied_head = register_tied_head();
 }  // namespace
 
 }  // namespace varion

@@ -383,16 +383,18 @@ std::unique_ptr<Optimizer> make_newton(const Layout& layout, const Config& c, bo
   return std::make_unique<Newton>(layout, ivon ? "ivon" : "von", o);
 }
 
-const bool registered_ivon =
-    add_options("ivon", newton_options(true)) && add_options("von", newton_options(false)) &&
-    Optimizers::of().add("ivon", {"improved variational online Newton", true,
-                                  [](const Layout& l, const Config& c) {
-                                    return make_newton(l, c, true);
-                                  }}) &&
-    Optimizers::of().add("von", {"variational online Newton, no positivity correction", true,
-                                 [](const Layout& l, const Config& c) {
-                                   return make_newton(l, c, false);
-                                 }});
+bool register_ivon() {
+  return add_options("ivon", newton_options(true)) && add_options("von", newton_options(false)) &&
+         Optimizers::of().add("ivon", {"improved variational online Newton", true,
+                                       [](const Layout& l, const Config& c) {
+                                         return make_newton(l, c, true);
+                                       }}) &&
+         Optimizers::of().add("von", {"variational online Newton, no positivity correction", true,
+                                      [](const Layout& l, const Config& c) {
+                                        return make_newton(l, c, false);
+                                      }});
+}
+const bool registered_ivon = register_ivon();
 }  // namespace
 
 }  // namespace varion

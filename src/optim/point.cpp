@@ -122,25 +122,27 @@ class Sgd final : public PointEstimate {
 
 namespace {
 using T = OptionSpec::Type;
-const bool registered_point =
-    add_options("adamw", {{"optim.beta1", T::real, "0.9", "first moment's memory", {}, 0, 0.999999},
-                          {"optim.beta2", T::real, "0.999", "second moment's memory", {}, 0, 0.999999999},
-                          {"optim.eps", T::real, "1e-8", "added to the root", {}, 0, 1},
-                          {"optim.weight_decay", T::real, "0.01", "decoupled decay", {}, 0, 1e9},
-                          {"optim.weight_decay_1d", T::real, "-1", "the same for 1-D tensors (-1: equal)", {}, -1, 1e9}}) &&
-    add_options("sgd", {{"optim.momentum", T::real, "0.9", "momentum", {}, 0, 1},
-                        {"optim.weight_decay", T::real, "0.0001", "L2 term", {}, 0, 1e9},
-                        {"optim.weight_decay_1d", T::real, "-1", "the same for 1-D tensors (-1: equal)", {}, -1, 1e9}}) &&
-    Optimizers::of().add("adamw", {"Adam with decoupled weight decay", false,
-                                   [](const Layout& l, const Config& c) {
-                                     return std::unique_ptr<Optimizer>(std::make_unique<AdamW>(
-                                         l, c.real("optim.beta1"), c.real("optim.beta2"),
-                                         c.real("optim.eps"), per_group(c, "optim.weight_decay")));
-                                   }}) &&
-    Optimizers::of().add("sgd", {"SGD with momentum", false, [](const Layout& l, const Config& c) {
-                                   return std::unique_ptr<Optimizer>(std::make_unique<Sgd>(
-                                       l, c.real("optim.momentum"), per_group(c, "optim.weight_decay")));
-                                 }});
+bool register_point() {
+  return add_options("adamw", {{"optim.beta1", T::real, "0.9", "first moment's memory", {}, 0, 0.999999},
+                               {"optim.beta2", T::real, "0.999", "second moment's memory", {}, 0, 0.999999999},
+                               {"optim.eps", T::real, "1e-8", "added to the root", {}, 0, 1},
+                               {"optim.weight_decay", T::real, "0.01", "decoupled decay", {}, 0, 1e9},
+                               {"optim.weight_decay_1d", T::real, "-1", "the same for 1-D tensors (-1: equal)", {}, -1, 1e9}}) &&
+         add_options("sgd", {{"optim.momentum", T::real, "0.9", "momentum", {}, 0, 1},
+                             {"optim.weight_decay", T::real, "0.0001", "L2 term", {}, 0, 1e9},
+                             {"optim.weight_decay_1d", T::real, "-1", "the same for 1-D tensors (-1: equal)", {}, -1, 1e9}}) &&
+         Optimizers::of().add("adamw", {"Adam with decoupled weight decay", false,
+                                        [](const Layout& l, const Config& c) {
+                                          return std::unique_ptr<Optimizer>(std::make_unique<AdamW>(
+                                              l, c.real("optim.beta1"), c.real("optim.beta2"),
+                                              c.real("optim.eps"), per_group(c, "optim.weight_decay")));
+                                        }}) &&
+         Optimizers::of().add("sgd", {"SGD with momentum", false, [](const Layout& l, const Config& c) {
+                                        return std::unique_ptr<Optimizer>(std::make_unique<Sgd>(
+                                            l, c.real("optim.momentum"), per_group(c, "optim.weight_decay")));
+                                      }});
+}
+const bool registered_point = register_point();
 }  // namespace
 
 }  // namespace varion

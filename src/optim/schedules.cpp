@@ -45,24 +45,26 @@ double paper(const Progress& p) {
   return 0.5 * (1 + std::cos(kPi * (epoch - warmup) / epochs));
 }
 
-const bool registered_schedules =
-    Schedules::of().add("constant", {"lr after the warm-up", warmed([](const Progress&, double) {
-                                       return 1.0;
-                                     })}) &&
-    Schedules::of().add("cosine", {"half a cosine down to final_lr_frac",
-                                   warmed([](const Progress& p, double x) {
-                                     return p.final_fraction + (1 - p.final_fraction) * 0.5 *
-                                                                   (1 + std::cos(kPi * x));
-                                   })}) &&
-    Schedules::of().add("linear", {"a line down to final_lr_frac",
-                                   warmed([](const Progress& p, double x) {
-                                     return 1 + (p.final_fraction - 1) * x;
-                                   })}) &&
-    Schedules::of().add("step", {"a tenth after half and after three quarters",
-                                 warmed([](const Progress&, double x) {
-                                   return x < 0.5 ? 1.0 : x < 0.75 ? 0.1 : 0.01;
-                                 })}) &&
-    Schedules::of().add("paper", {"per epoch, cosine with T_max = all epochs", paper});
+bool register_schedules() {
+  return Schedules::of().add("constant", {"lr after the warm-up", warmed([](const Progress&, double) {
+                                            return 1.0;
+                                          })}) &&
+         Schedules::of().add("cosine", {"half a cosine down to final_lr_frac",
+                                        warmed([](const Progress& p, double x) {
+                                          return p.final_fraction + (1 - p.final_fraction) * 0.5 *
+                                                                        (1 + std::cos(kPi * x));
+                                        })}) &&
+         Schedules::of().add("linear", {"a line down to final_lr_frac",
+                                        warmed([](const Progress& p, double x) {
+                                          return 1 + (p.final_fraction - 1) * x;
+                                        })}) &&
+         Schedules::of().add("step", {"a tenth after half and after three quarters",
+                                      warmed([](const Progress&, double x) {
+                                        return x < 0.5 ? 1.0 : x < 0.75 ? 0.1 : 0.01;
+                                      })}) &&
+         Schedules::of().add("paper", {"per epoch, cosine with T_max = all epochs", paper});
+}
+const bool registered_schedules = register_schedules();
 }  // namespace
 
 }  // namespace varion
