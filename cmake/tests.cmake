@@ -39,16 +39,28 @@ set(environment "VARION_BIN=$<TARGET_FILE:varion>;VARION_INJECT_BIN=$<TARGET_FIL
 # mpirun refuses root and more ranks than cores unless told otherwise.
 list(APPEND environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
   OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1)
+if(VARION_SANITIZE)
+  # MPI looks for PCI devices, whose names libpciaccess reads with a realloc a line: under a sanitizer most of a start.
+  list(APPEND environment HWLOC_COMPONENTS=-pci VARION_SANITIZED=1)
+endif()
 file(GLOB kinds CONFIGURE_DEPENDS LIST_DIRECTORIES true ${CMAKE_SOURCE_DIR}/tests/*)
+# Alone run tests of how soon a job ends or saves. And a GPU is one program's at a time.
+set(timed "^faults[.](chaos|jobs|kills|ranks_end)$")
 foreach(folder ${kinds})
   get_filename_component(kind ${folder} NAME)
   if(NOT IS_DIRECTORY ${folder} OR "${kind}" MATCHES "^(support|fuzz|inject)$")
     continue()
   endif()
-  # Beside others (ctest -j) run tests of one process; whole jobs look at what the machine runs, and a GPU is one program's at a time.
-  set(alone OFF)
-  if(VARION_GPU OR "${kind}" MATCHES "^(mpi|faults)$")
-    set(alone ON)
+  # Processors are counted by halves (scripts/test.sh: ctest -j with twice their number). Whole jobs mostly wait, for mpirun
+  # above all, and start first (COST).
+  math(EXPR processors "2 * ${threads}")
+  set(cost 0)
+  if("${kind}" MATCHES "^(mpi|faults)$")
+    set(processors 1)
+    set(cost 1)
+    if("${kind}" STREQUAL "mpi")
+      set(cost 2)  # the longest
+    endif()
   endif()
   # MPI never gives back all it takes, from plugins that are gone at the end; and leaks cannot be looked for under strace.
   set(kind_environment ${environment})
@@ -70,7 +82,7 @@ foreach(folder ${kinds})
       set(launcher ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} 4)
     endif()
     add_test(NAME ${kind}.${file} COMMAND ${launcher} $<TARGET_FILE:test_${kind}> -\# "[\#${file}]")
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600 PROCESSORS ${threads} RUN_SERIAL ${alone}
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS ${kind} TIMEOUT 600 PROCESSORS ${processors} COST ${cost}
       ENVIRONMENT "${kind_environment}" SKIP_REGULAR_EXPRESSION "\\[skipped\\]")
   endforeach()
   file(GLOB scripts CONFIGURE_DEPENDS ${folder}/*.py)
@@ -78,11 +90,18 @@ foreach(folder ${kinds})
     get_filename_component(file ${script} NAME_WE)
     add_test(NAME ${kind}.${file} COMMAND ${VARION_PYTHON} ${script})
     set(labels ${kind})
-    # Jobs killed from outside, and the same bits over and over, show a sanitizer nothing that others do not.
-    if(VARION_SANITIZE AND "${kind}.${file}" MATCHES "^(faults[.](chaos|jobs|kills|ranks_end)|mpi[.]grid)$")
+    # Jobs killed from outside, the same bits over and over and long training show a sanitizer nothing that others do not.
+    if(VARION_SANITIZE AND "${kind}.${file}" MATCHES "${timed}|^mpi[.]grid$|^studies[.]language$")
       list(APPEND labels campaign)
     endif()
-    set_tests_properties(${kind}.${file} PROPERTIES LABELS "${labels}" TIMEOUT 900 PROCESSORS ${threads} RUN_SERIAL ${alone}
+    set_tests_properties(${kind}.${file} PROPERTIES LABELS "${labels}" TIMEOUT 900 PROCESSORS ${processors} COST ${cost}
       ENVIRONMENT "${kind_environment}" SKIP_RETURN_CODE 77)
+    if("${kind}.${file}" MATCHES "${timed}")
+      set_tests_properties(${kind}.${file} PROPERTIES RUN_SERIAL ON)
+    endif()
   endforeach()
+  if(VARION_GPU)
+    get_property(all DIRECTORY PROPERTY TESTS)
+    set_tests_properties(${all} PROPERTIES RUN_SERIAL ON)
+  endif()
 endforeach()

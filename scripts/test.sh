@@ -19,6 +19,6 @@ if "build/$preset/varion" info | grep '^device *none:'; then
   echo "$preset: built; of the tests, only those that need no device"
   labels=(-L "device|style")
 fi
-ctest --test-dir "build/$preset" -LE campaign --output-on-failure -j"$(nproc)" --no-tests=error "${labels[@]}" "$@" || status=$?
+ctest --test-dir "build/$preset" -LE campaign --output-on-failure -j$((2 * $(nproc))) --no-tests=error "${labels[@]}" "$@" || status=$?
 echo "$preset: set-up $((ready - begin)) s, build $((built - ready)) s, tests $((SECONDS - built)) s"
 exit $status

@@ -10,6 +10,7 @@ except ImportError:
 VARION = os.environ["VARION_BIN"]
 INJECT = os.environ.get("VARION_INJECT_BIN", "")  # the same with --inject (tests/inject)
 TIER = os.environ.get("VARION_TIER", "C")  # C with every change, N nightly, R for a release
+SANITIZED = "VARION_SANITIZED" in os.environ  # five times slower, and each path of the program once is what it needs
 environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                    OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none", OMPI_MCA_mpi_yield_when_idle="1")
 
@@ -23,6 +24,19 @@ def workplace(name):
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     return work
+
+
+def on_ranks(work):
+    """A function that runs the program on so many ranks in this folder (0: without mpirun), holds its exit code to `code` and gives
+    back what it printed."""
+
+    def run(ranks, *words, code=0):
+        launcher = ["mpirun", "-n", str(ranks)] if ranks else []
+        p = subprocess.run([*launcher, VARION, *words], cwd=work, capture_output=True, text=True, env=environment, timeout=120)
+        assert p.returncode == code, (ranks, words, p.returncode, p.stdout, p.stderr)
+        return p.stdout + p.stderr
+
+    return run
 
 
 def side_by_side(task, items):
