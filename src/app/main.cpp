@@ -12,9 +12,10 @@
 #include "backends/backend.hpp"
 #include "build_info.hpp"
 #include "comm/comm.hpp"
+#include "comm/mpi_session.hpp"
 #include "core/error.hpp"
 #include "core/inject.hpp"
-#include "train/run.hpp"
+#include "train/stop_signals.hpp"
 
 namespace {
 

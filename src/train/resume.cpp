@@ -20,19 +20,20 @@ Config config_of(const io::PosteriorFile& f, const std::string& path) {
 
 FoundCheckpoint find_checkpoint(Config& config, const RunFolder& folder, const Comm& comm) {
   FoundCheckpoint found;
-  std::string bytes;
   if (comm.is_first()) {
     for (const std::string& dir : {folder.checkpoints(), folder.dir()})
       for (const std::string& name : io::list_files(dir, true)) found.holds_run = found.holds_run || name[0] != '.';
     if (config.text("run.resume") != "never") {
       io::Checkpoint newest = io::newest_checkpoint(folder.checkpoints(), found.refused);
       found.path = newest.path;
-      if (comm.size() == 1) found.file = std::move(newest.file);
+      found.file = std::move(newest.file);
     }
-    if (!found.path.empty() && comm.size() > 1) bytes = io::read_file(found.path, ~size_t(0));
   }
   found.path = comm.from_first(found.path);
-  if (!found.path.empty() && comm.size() > 1) found.file = io::decode_posterior(comm.from_first(std::move(bytes)), found.path);
+  if (!found.path.empty() && comm.size() > 1) {
+    const std::string bytes = comm.from_first(comm.is_first() ? io::read_file(found.path, ~size_t(0)) : "");
+    if (!comm.is_first()) found.file = io::decode_posterior(bytes, found.path);
+  }
   if (config.text("parallel.slots") == "auto" && !found.path.empty()) {
     const Config before = config_of(found.file, found.path);
     config.set("parallel.slots", before.has("parallel.slots") ? before.text("parallel.slots") : "1", found.path);

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -13,6 +12,7 @@
 #include "backends/backend.hpp"
 #include "backends/capture.hpp"
 #include "build_info.hpp"
+#include "comm/mpi_session.hpp"
 #include "core/error.hpp"
 #include "core/inject.hpp"
 #include "core/suggest.hpp"
@@ -22,39 +22,24 @@
 #include "optim/schedule.hpp"
 #include "train/checkpoint_writer.hpp"
 #include "train/evaluator.hpp"
+#include "train/hess_statistics.hpp"
 #include "train/job_time.hpp"
 #include "train/nonfinite.hpp"
-#include "train/quantiles.hpp"
 #include "train/ranks.hpp"
 #include "train/resume.hpp"
 #include "train/start_values.hpp"
 #include "train/state_hash.hpp"
+#include "train/stop_signals.hpp"
 #include "train/watchdog.hpp"
 
 namespace varion {
 
 namespace {
-volatile std::sig_atomic_t stop_requested = 0;
-/// Ctrl-C a second time does not wait for the step.
-extern "C" void on_signal(int signal) {
-  if (signal == SIGINT && stop_requested != 0) ::_exit(130);
-  stop_requested = 1;
-}
-
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) {
   return std::chrono::duration<double>(Clock::now() - t).count();
 }
-}  // namespace
 
-void install_signal_handlers() {
-  for (const int s : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT}) std::signal(s, on_signal);
-  if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup: to go on without a terminal
-  std::signal(SIGPIPE, SIG_IGN);  // who reads the log may leave; the records go on
-  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit becomes an error that we report
-}
-
-namespace {
 std::string environment_json(const std::vector<std::string>& ranks) {
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
@@ -321,7 +306,7 @@ class Run {
 
   /// What ranks must do together though each sees it by itself: bit 0 stop, bit 1 save, bit 2 leave the file be that is being written.
   std::uint64_t agree() {
-    std::uint64_t bits = (stop_requested != 0 ? 1 : 0) | (writer_.is_busy() ? 4 : 0);
+    std::uint64_t bits = (stop_requested() ? 1 : 0) | (writer_.is_busy() ? 4 : 0);
     if (comm_.is_first()) {
       if (out_of_time()) bits |= 1;
       if (save_every_.seconds > 0 && seconds_since(saved_) >= save_every_.seconds) bits |= 2;
@@ -478,34 +463,20 @@ class Run {
     folder_.say(line + health_);
   }
 
-  /// Quantiles of hess, sigma and signal-to-noise, and the share of weights whose Hessian has not moved.
   void log_statistics() {
-    for (const StateVector& s : optimizer_.state()) {
-      if (s.name != "hess") continue;
-      if (!comm_.is_first() && optimizer_.own_size() == optimizer_.size()) return;  // nothing is asked of it
-      const std::vector<float> hess = whole(s.data, optimizer_, comm_), sigma = whole(optimizer_.sigma(exec_), optimizer_, comm_);
-      std::vector<float> ratio = whole(optimizer_.state()[0].data, optimizer_, comm_);
-      if (!comm_.is_first()) return;
-      double unmoved = 0;
-      const double start = config_.real("optim.hess_init");  // of the matrices, which are nearly all
-      for (size_t i = 0; i < hess.size(); ++i) {
-        unmoved += std::abs(static_cast<double>(hess[i]) / start - 1) < 1e-3;
-        ratio[i] = std::abs(ratio[i]) / sigma[i];
-      }
-      unmoved /= static_cast<double>(hess.size());
-      nlohmann::json row{{"step", at_.step}, {"hess_unmoved", unmoved}, {"nonpositive", at_.nonpositive}};
-      const std::pair<const char*, std::array<double, 3>> all[] = {
-          {"hess", quantiles(hess)}, {"sigma", quantiles(sigma)}, {"snr", quantiles(ratio)}};
-      for (const auto& [name, q] : all) {
-        row[std::string(name) + "_p05"] = q[0];
-        row[std::string(name) + "_median"] = q[1];
-        row[std::string(name) + "_p95"] = q[2];
-      }
-      folder_.record(row);
-      health_ = text("  hess ", number(all[0].second[1]), "  sigma ", number(all[1].second[1]));
-      if (unmoved > 0.99 && now() * 2 > total_)
-        health_ += "  hint: the Hessian has not moved; lower optim.beta2 or optim.hess_init";
+    if (!optimizer_.is_variational()) return;
+    const std::optional<HessStatistics> s = hess_statistics(exec_, optimizer_, config_.real("optim.hess_init"), comm_);
+    if (!s) return;
+    nlohmann::json row{{"step", at_.step}, {"hess_unmoved", s->unmoved}, {"nonpositive", at_.nonpositive}};
+    for (const auto& [name, q] : {std::pair("hess", s->hess), std::pair("sigma", s->sigma), std::pair("snr", s->snr)}) {
+      row[text(name, "_p05")] = q[0];
+      row[text(name, "_median")] = q[1];
+      row[text(name, "_p95")] = q[2];
     }
+    folder_.record(row);
+    health_ = text("  hess ", number(s->hess[1]), "  sigma ", number(s->sigma[1]));
+    if (s->unmoved > 0.99 && now() * 2 > total_)
+      health_ += "  hint: the Hessian has not moved; lower optim.beta2 or optim.hess_init";
   }
 
   void evaluate() {

@@ -20,7 +20,4 @@ struct RunOutcome {
 /// early is an outcome.
 RunOutcome train_run(Config config, bool quiet, const Comm& comm = {});
 
-/// Set by signal handlers: stop at the next step boundary with a checkpoint.
-void install_signal_handlers();
-
 }  // namespace varion

@@ -16,7 +16,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "comm/comm.hpp"
+#include "comm/mpi_session.hpp"
 #include "core/error.hpp"
 #include "core/options.hpp"
 

@@ -6,7 +6,7 @@
 #include <cstdio>
 
 #include "backends/backend.hpp"
-#include "comm/comm.hpp"
+#include "comm/mpi_session.hpp"
 
 int main(int argc, char** argv) {
   const std::string missing = varion::backend::missing_device();

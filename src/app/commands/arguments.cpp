@@ -2,7 +2,7 @@
 #include <cstdio>
 
 #include "app/command.hpp"
-#include "comm/comm.hpp"
+#include "comm/mpi_session.hpp"
 #include "core/error.hpp"
 
 namespace varion {

@@ -4,7 +4,7 @@
 #include "app/command.hpp"
 #include "backends/backend.hpp"
 #include "build_info.hpp"
-#include "comm/comm.hpp"
+#include "comm/mpi_session.hpp"
 #include "core/error.hpp"
 #include "data/dataset.hpp"
 #include "io/posterior_file.hpp"

@@ -3,7 +3,7 @@
 #include "app/command.hpp"
 #include "core/error.hpp"
 #include "study/study.hpp"
-#include "train/run.hpp"
+#include "train/stop_signals.hpp"
 
 namespace varion {
 
