@@ -43,6 +43,8 @@ std::pair<std::string, std::string> place_for(const std::filesystem::path& path,
 bool is_quiet();
 void set_quiet();
 
+/// On stderr, from the first rank, a line each.
+void tell(const std::vector<std::string>& notes);
 /// Files in order, then VARION_SECTION_KEY, then the command line; resolved. Notes go to stderr.
 Config make_config(const Arguments& a);
 

@@ -26,7 +26,7 @@ const bool registered_option_table = add_options("", {
   {"optim.schedule", T::text, "cosine", "shape of the learning rate after the warm-up"},
   {"optim.warmup", T::text, "0st", "linear warm-up (steps `st` or epochs `ep`)"},
   {"optim.final_lr_frac", T::real, "0", "where cosine and linear end, as a share of lr", {}, 0, 1},
-  {"optim.grad_clip", T::real, "0", "largest norm of a sample's gradient (0: none)", {}, 0, 1e30},
+  {"optim.grad_clip", T::real, "0", "largest norm of a gradient: of the step's; with IVON and VON of every slot's (0: none)", {}, 0, 1e30},
   {"train.epochs", T::real, "10", "passes over the training set", {}, 0, 1e9},
   {"train.steps", T::integer, "0", "steps; when positive, instead of epochs", {}, 0, 1e15},
   {"train.precision", T::choice, "fp32", "of factors in GEMM, convolution and attention; tf32, bf16: NVIDIA GPUs only", {"fp32", "tf32", "bf16"}},

@@ -60,7 +60,7 @@ DataSet load_idx(const Config& c) {
   require(d.train.example == d.test.example, Exit::data, folder, ": training images are ",
           d.train.example.text(), ", test images ", d.test.example.text());
   if (!c.text("data.ood_path").empty()) {  // only images: what they show is none of the classes
-    io::IdxArray x = io::read_idx(c.text("data.ood_path"), 3);
+    io::IdxArray x = io::read_idx(io::plain_or_gz(below_root(c, c.text("data.ood_path"))), 3);
     d.shifted.count = x.dims[0];
     d.shifted.example = {x.dims[1], x.dims[2], 1};
     require(d.shifted.example == d.test.example, Exit::data, c.text("data.ood_path"), ": images are ",

@@ -282,7 +282,8 @@ Node frn(Graph& g, Node x, const std::string& name, Node residual) {
   const int gamma = g.parameter(name + ".gamma", {c}, {Init::Kind::constant, 1});
   const int beta = g.parameter(name + ".beta", {c}, {Init::Kind::constant, 0});
   const int tau = g.parameter(name + ".tau", {c}, {Init::Kind::constant, 0});
-  ensure(g.trains(gamma) == g.trains(beta) && g.trains(beta) == g.trains(tau), "frn '", name, "' is frozen as a whole or not at all");
+  require(g.trains(gamma) == g.trains(beta) && g.trains(beta) == g.trains(tau), Exit::config, "model.freeze: gamma, beta and tau of '", name,
+          "' are frozen together or not at all: name '", name, "'");
   Record r;
   r.op = "frn";
   r.inputs = {x};

@@ -19,7 +19,7 @@ void max_pool_forward(const Exec& exec, const Pool& s, ConstVec x, Vec y, IntVec
           for (Index q = 0; q < s.k * s.k; ++q) {
             const Index i = oy * s.stride + q / s.k, j = ox * s.stride + q % s.k;
             const Real v = x(((image * s.h + i) * s.w + j) * s.c + c);
-            if (tap < 0 || v > best) {
+            if (tap < 0 || v > best || v != v) {  // NaN goes through
               best = v;
               tap = q;
             }

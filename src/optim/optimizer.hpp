@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.hpp"
 #include "core/layout.hpp"
 #include "core/memory.hpp"
 #include "core/options.hpp"
@@ -142,6 +143,7 @@ class Optimizer {
 /// An option's value for matrices and, from KEY_1d unless that is negative, for 1-D tensors.
 inline std::array<double, Layout::kGroups> per_group(const Config& c, const std::string& key) {
   const double all = c.real(key), vectors = c.real(key + "_1d");
+  require(vectors >= 0 || vectors == -1, Exit::config, key, "_1d = ", vectors, " must be 0 or more, or -1 for ", key);
   return {all, vectors < 0 ? all : vectors};
 }
 

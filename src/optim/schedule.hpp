@@ -29,7 +29,7 @@ struct Interval {
   bool due(Index step) const { return steps > 0 && step % steps == 0; }
 };
 
-/// "500st", "2ep" as steps; "30s", "10min", "2h" as time where `time_too`. Errors (78): no unit, or not a number.
+/// "500st", "2ep" as steps; "30s", "10min", "2h" as time where `time_too`. What is above zero is at least a step. Errors (78): no unit, or not a number.
 Interval interval(const Config& config, const std::string& key, Index steps_per_epoch, bool time_too);
 
 }  // namespace varion

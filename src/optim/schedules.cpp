@@ -17,7 +17,7 @@ Interval interval(const Config& config, const std::string& key, Index steps_per_
   if (time)
     out.seconds = *v * (unit == "h" ? 3600 : unit == "min" ? 60 : 1);
   else
-    out.steps = std::llround(*v * (unit == "ep" ? static_cast<double>(steps_per_epoch) : 1));
+    out.steps = *v > 0 ? std::max(std::llround(*v * (unit == "ep" ? static_cast<double>(steps_per_epoch) : 1)), 1ll) : 0;
   return out;
 }
 
@@ -39,7 +39,8 @@ auto warmed(F after) {
 /// warm-up epochs, then a cosine whose T_max is all epochs, warm-up included, so it never reaches 0.
 double paper(const Progress& p) {
   const double epoch = static_cast<double>(p.step / p.steps_per_epoch);
-  const double warmup = static_cast<double>(p.warmup_steps) / static_cast<double>(p.steps_per_epoch);
+  // An epoch goes at one rate: less than one of warm-up is none.
+  const double warmup = p.warmup_steps < p.steps_per_epoch ? 0 : static_cast<double>(p.warmup_steps) / static_cast<double>(p.steps_per_epoch);
   const double epochs = static_cast<double>(p.total_steps) / static_cast<double>(p.steps_per_epoch);
   if (epoch < warmup) return 1 / warmup + (1 - 1 / warmup) * epoch / warmup;
   return 0.5 * (1 + std::cos(kPi * (epoch - warmup) / epochs));

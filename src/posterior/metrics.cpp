@@ -16,6 +16,8 @@ bool all_finite(const std::vector<double>& numbers) {
 }
 }  // namespace
 
+double LogMean::value() const { return largest_ + std::log(sum_ / count_); }
+
 double auroc(const std::vector<double>& score, const std::vector<char>& positive) {
   if (!all_finite(score)) return kNone;  // they have no order
   std::vector<size_t> order(score.size());
@@ -44,7 +46,8 @@ Metrics text_metrics(const std::vector<double>& log_likelihoods) {
 }
 
 Metrics classification_metrics(const std::vector<double>& p, const std::vector<std::int32_t>& labels,
-                               long classes, std::vector<ReliabilityBin>* reliability) {
+                               long classes, std::vector<ReliabilityBin>* reliability,
+                               const std::vector<double>* log_likelihoods) {
   const size_t n = labels.size(), c = static_cast<size_t>(classes);
   ensure(n > 0 && p.size() == n * c, "metrics: ", p.size(), " probabilities for ", n, " labels");
   constexpr int bins = 20;
@@ -66,7 +69,7 @@ Metrics classification_metrics(const std::vector<double>& p, const std::vector<s
       brier += (row[k] - (k == y)) * (row[k] - (k == y));
       if (row[k] > 0) entropy -= row[k] * std::log(row[k]);
     }
-    nll -= std::log(row[y]);
+    nll -= log_likelihoods != nullptr ? (*log_likelihoods)[i] : std::log(row[y]);
     confidence[i] = row[best];
     right[i] = best == y;
     top1 += right[i];

@@ -65,6 +65,7 @@ Study load_study(const std::string& folder, const Pairs& changes) {
   std::string base, seeds = "1", section;
   std::vector<std::pair<std::string, Pairs>> arms{{"", {}}};
   bool cases = false, vary = false;
+  std::vector<std::string> axes;
   int number = 0;
   for (std::string line; std::getline(in, line);) {
     const std::string where = path + ":" + std::to_string(++number);
@@ -101,6 +102,8 @@ Study load_study(const std::string& folder, const Pairs& changes) {
       require(!cases, Exit::config, where, ": a study has [cases] or [vary], not both");
       vary = true;
       require(key != "run.seed", Exit::config, where, ": seeds are no axis: name them in [study] seeds");
+      require(std::count(axes.begin(), axes.end(), key) == 0, Exit::config, where, ": '", key, "' is an axis already");
+      axes.push_back(key);
       std::vector<std::pair<std::string, Pairs>> next;
       for (const auto& [name, settings] : arms)
         for (const std::string& choice : split(value, ',')) {
@@ -266,7 +269,8 @@ std::string report_study(const Study& study, const std::string& format) {
     const std::string n = std::to_string(row.done.size());
     out += csv ? quoted(row.label) + "," + n : padded(row.label, width, false) + padded(n, 3, true);
     for (std::string metric : study.report) {
-      if (row.at_mean && metric.rfind("test/", 0) == 0) metric = "mean/" + metric.substr(5);
+      for (const auto& [averaged, at_mean] : {std::pair("test/", "mean/"), std::pair("val/", "val_at_mean/")})
+        if (row.at_mean && metric.rfind(averaged, 0) == 0) metric = at_mean + metric.substr(std::string(averaged).size());
       std::vector<double> values;
       for (const auto& m : row.done)
         if (m.contains(metric)) values.push_back(value_of(m[metric]));

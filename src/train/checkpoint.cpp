@@ -196,19 +196,20 @@ void from_file(const io::PosteriorFile& f, const std::string& name, const Layout
 }
 
 namespace {
-Config config_of(io::PosteriorFile& f, const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes) {
+Config config_of(io::PosteriorFile& f, const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes,
+                 std::vector<std::string>& notes) {
   require(f.model.count("config_ini") != 0, Exit::data, path, ": no model/config_ini");
   Config config;
   config.read_text(f.model["config_ini"], path + ":config_ini");
   for (const auto& [k, v] : changes) config.set(k, v, "command line");
-  config.resolve();
+  notes = config.resolve();
   return config;
 }
 }  // namespace
 
 TextModel::TextModel(const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes) {
   io::PosteriorFile f = io::load_posterior(path);
-  config = config_of(f, path, changes);
+  config = config_of(f, path, changes, notes);
   require(writes_text(config), Exit::config, path, ": model ", config.text("model.name"), " is no language model");
   require(f.data.count("tokenizer") != 0, Exit::config, path, ": was trained on tokens whose tokenizer is not known");
   tokenizer = make_tokenizer(f.data["tokenizer"]);
@@ -219,7 +220,8 @@ TextModel::TextModel(const std::string& path, const std::vector<std::pair<std::s
   require(tokens && *tokens >= 1 && *tokens <= 1e9, Exit::data, path, ": data/vocabulary is no count");
   vocabulary = static_cast<Index>(*tokens);
   const Index positions = config.integer("model.positions");
-  length = positions > 0 ? positions : config.integer("data.length");
+  const bool all_trained = config.text("model.init") != "random";  // where the weights come from elsewhere
+  length = positions > 0 && all_trained ? positions : config.integer("data.length");
   { TextSampler(*layout, config, vocabulary, length, Exec()); }  // fills the layout
   start_frozen(config, *layout);
   optimizer = Optimizers::of().find(config.text("optim.name")).make(*layout, config);
@@ -230,7 +232,7 @@ std::unique_ptr<Restored> restore(const std::string& path,
                                   const std::vector<std::pair<std::string, std::string>>& changes) {
   auto r = std::make_unique<Restored>();
   r->file = io::load_posterior(path);
-  r->config = config_of(r->file, path, changes);
+  r->config = config_of(r->file, path, changes, r->notes);
   r->data = load_data(r->config);
   resolve_ess(r->config, r->data);
   r->evaluator = std::make_unique<Evaluator>(r->layout, r->config, r->data, Exec());

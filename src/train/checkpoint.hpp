@@ -50,6 +50,7 @@ struct Restored {
   std::unique_ptr<Evaluator> evaluator;
   std::unique_ptr<Optimizer> optimizer;
   io::PosteriorFile file;
+  std::vector<std::string> notes;  // which of the changes have no effect
 };
 std::unique_ptr<Restored> restore(const std::string& path,
                                   const std::vector<std::pair<std::string, std::string>>& changes);
@@ -60,7 +61,8 @@ struct TextModel {
   TextModel(const std::string& path, const std::vector<std::pair<std::string, std::string>>& changes);
   Config config;
   std::shared_ptr<const Tokenizer> tokenizer;
-  Index vocabulary = 0, length = 0;  // positions
+  Index vocabulary = 0, length = 0;  // positions that were trained
+  std::vector<std::string> notes;    // which of the changes have no effect
   std::unique_ptr<Layout> layout = std::make_unique<Layout>();
   std::unique_ptr<Optimizer> optimizer;
 };

@@ -11,9 +11,10 @@ namespace {
 /// log(1 + e^x), which no x makes infinite.
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
-/// Examples a pass. Windows of a text are large: as many as have some thousand tokens.
+/// Examples a pass, no more than any set has. Windows of a text are large: as many as have some thousand tokens.
 Index pass_size(const Config& config, const DataSet& data) {
-  const Index asked = config.integer("eval.batch");
+  const Index most = std::max({data.test.count, data.validation.count, data.shifted.count, Index(1)});
+  const Index asked = std::min(config.integer("eval.batch"), most);
   return data.vocabulary > 0 ? std::clamp<Index>(4096 / data.train.example.size(), 1, asked) : asked;
 }
 }  // namespace
@@ -57,50 +58,55 @@ std::vector<float> Evaluator::outputs(const Examples& e, ConstVec weights) {
   return out;
 }
 
-Metrics Evaluator::reduce(const Examples& e, const std::vector<std::vector<float>>& passes) {
-  const auto n = static_cast<size_t>(e.count), width = static_cast<size_t>(outputs_of(data_));
-  const double share = 1 / static_cast<double>(passes.size());
-  if (data_.classes > 0) {
-    std::vector<double>& p = last_probabilities;
-    p.assign(n * width, 0.0);
-    std::vector<double> row(width);
-    for (const auto& logits : passes)
-      for (size_t i = 0; i < n; ++i) {
-        double largest = -1e300, sum = 0;
-        for (size_t k = 0; k < width; ++k)
-          largest = std::max(largest, static_cast<double>(logits[i * width + k]));
-        for (size_t k = 0; k < width; ++k)
-          sum += row[k] = std::exp(static_cast<double>(logits[i * width + k]) - largest);
-        for (size_t k = 0; k < width; ++k) p[i * width + k] += share * row[k] / sum;
-      }
-    return classification_metrics(p, e.labels, data_.classes, &reliability);
-  }
-  double squares = 0, nll = 0;
+/// What the weights of one draw say of every example, `share` of the whole.
+void Evaluator::Predictions::add(const DataSet& data, const Examples& e, const std::vector<float>& y, double share) {
+  const auto n = static_cast<size_t>(e.count), width = static_cast<size_t>(outputs_of(data));
+  likelihood.resize(n);
+  mean.resize(data.classes > 0 ? n * width : n);
+  std::vector<double> row(width);
   for (size_t i = 0; i < n; ++i) {
-    double mean = 0, density = 0, largest = -1e300;
-    std::vector<double> logs;
-    for (const auto& y : passes) {
-      const double mu = static_cast<double>(y[i * width]);
-      const double sigma = data_.noise_sigma > 0
-                               ? data_.noise_sigma
-                               : softplus(static_cast<double>(y[i * width + 1])) + 1e-6;
+    const float* const out = y.data() + i * width;
+    if (data.classes > 0) {
+      double largest = -1e300, sum = 0;
+      for (size_t k = 0; k < width; ++k) largest = std::max(largest, static_cast<double>(out[k]));
+      for (size_t k = 0; k < width; ++k) sum += row[k] = std::exp(static_cast<double>(out[k]) - largest);
+      for (size_t k = 0; k < width; ++k) mean[i * width + k] += share * row[k] / sum;
+      likelihood[i].add(static_cast<double>(out[e.labels[i]]) - largest - std::log(sum));
+    } else {
+      const auto mu = static_cast<double>(out[0]);
+      const double sigma = data.noise_sigma > 0 ? data.noise_sigma : softplus(static_cast<double>(out[1])) + 1e-6;
       const double z = (static_cast<double>(e.targets[i]) - mu) / sigma;
-      mean += share * mu;
-      logs.push_back(-0.5 * z * z - std::log(sigma) - 0.9189385332046727);
-      largest = std::max(largest, logs.back());
+      mean[i] += share * mu;
+      likelihood[i].add(-0.5 * z * z - std::log(sigma) - 0.9189385332046727);
     }
-    for (const double l : logs) density += share * std::exp(l - largest);
-    nll -= largest + std::log(density);
-    squares += (mean - static_cast<double>(e.targets[i])) * (mean - static_cast<double>(e.targets[i]));
+  }
+}
+
+Metrics Evaluator::reduce(const Examples& e, const Predictions& all) {
+  std::vector<double> logs;
+  for (const LogMean& l : all.likelihood) logs.push_back(l.value());
+  if (data_.classes > 0) {
+    last_probabilities = all.mean;
+    return classification_metrics(all.mean, e.labels, data_.classes, &reliability, &logs);
+  }
+  const auto n = static_cast<double>(e.count);
+  double squares = 0, nll = 0;
+  for (size_t i = 0; i < logs.size(); ++i) {
+    const double error = all.mean[i] - static_cast<double>(e.targets[i]);
+    nll -= logs[i];
+    squares += error * error;
   }
   // In the original units of the target.
-  return {{"rmse", data_.target_scale * std::sqrt(squares / static_cast<double>(n))},
-          {"nll", nll / static_cast<double>(n) + std::log(data_.target_scale)}};
+  return {{"rmse", data_.target_scale * std::sqrt(squares / n)}, {"nll", nll / n + std::log(data_.target_scale)}};
 }
 
 Metrics Evaluator::at(const Examples& e, ConstVec weights) {
   const Region region("evaluate");
-  if (!e.is_row()) return reduce(e, {outputs(e, weights)});
+  if (!e.is_row()) {
+    Predictions all;
+    all.add(data_, e, outputs(e, weights), 1);
+    return reduce(e, all);
+  }
   const std::vector<float> terms = outputs(e, weights);
   return text_metrics(asked_for(e, {terms.begin(), terms.end()}));
 }
@@ -138,25 +144,34 @@ Metrics Evaluator::averaged(const Examples& e, const Optimizer& optimizer, std::
                             int samples) {
   const Region region("evaluate");
   const Vec weights("varion::evaluate::weights", static_cast<size_t>(optimizer.size()));
-  std::vector<std::vector<float>> passes;
-  std::vector<double> likelihoods;  // of a text: the logarithm of the sum over draws
+  Predictions all;
+  std::vector<LogMean> likelihoods;  // of a text's tokens
   const int draws = optimizer.is_variational() ? samples : 1;
   for (int s = 0; s < draws; ++s) {
     optimizer.sample(exec_, RandomKey::make(seed, Stream::eval_noise, 0, static_cast<std::uint64_t>(s)),
                      weights);
     complete(optimizer, weights);
-    std::vector<float> one = outputs(e, weights);
-    if (!e.is_row()) passes.push_back(std::move(one));
-    else if (s == 0) likelihoods.assign(one.begin(), one.end());
-    else
-      for (size_t i = 0; i < one.size(); ++i) {
-        const double a = std::max(likelihoods[i], static_cast<double>(one[i])), b = std::min(likelihoods[i], static_cast<double>(one[i]));
-        likelihoods[i] = a + std::log1p(std::exp(b - a));
-      }
+    const std::vector<float> one = outputs(e, weights);
+    if (!e.is_row()) {
+      all.add(data_, e, one, 1.0 / draws);
+      continue;
+    }
+    likelihoods.resize(one.size());
+    for (size_t i = 0; i < one.size(); ++i) likelihoods[i].add(static_cast<double>(one[i]));
   }
-  if (!e.is_row()) return reduce(e, passes);
-  for (double& l : likelihoods) l -= std::log(static_cast<double>(draws));
-  return text_metrics(asked_for(e, likelihoods));
+  if (!e.is_row()) return reduce(e, all);
+  std::vector<double> logs;
+  for (const LogMean& l : likelihoods) logs.push_back(l.value());
+  return text_metrics(asked_for(e, logs));
+}
+
+std::vector<std::string> Evaluator::metric_names() const {
+  const Metrics some = data_.test.is_row()  ? text_metrics({0})
+                       : data_.classes > 0 ? classification_metrics({1}, {0}, 1)
+                                           : Metrics{{"nll", 0}, {"rmse", 0}};
+  std::vector<std::string> names;
+  for (const auto& [name, value] : some) names.push_back(name);
+  return names;
 }
 
 Metrics final_metrics(Evaluator& evaluator, const Optimizer& optimizer, const DataSet& data,

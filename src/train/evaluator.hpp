@@ -20,6 +20,8 @@ class Evaluator {
   /// Metrics of the average over `samples` posterior draws (probabilities, not logits, are averaged).
   /// One draw serves the whole set.
   Metrics averaged(const Examples& e, const Optimizer& optimizer, std::uint64_t seed, int samples);
+  /// What the metrics of a set are called: acc, nll ...
+  std::vector<std::string> metric_names() const;
   std::function<void()> between_passes = [] {};  // called before every pass; may throw to stop
   std::function<void()> working = [] {};         // called for every batch, not on all ranks together
   std::vector<ReliabilityBin> reliability;  // of the last classification
@@ -32,7 +34,12 @@ class Evaluator {
   void complete(const Optimizer& optimizer, const Vec& weights);
   std::map<const Examples*, DeviceExamples> on_device_;
   std::map<const Examples*, Windows> windows_;  // of texts
-  Metrics reduce(const Examples& e, const std::vector<std::vector<float>>& passes);
+  struct Predictions {
+    std::vector<double> mean;         // probabilities [n, classes], or means [n]
+    std::vector<LogMean> likelihood;  // of what is true [n]
+    void add(const DataSet& data, const Examples& e, const std::vector<float>& y, double share);
+  };
+  Metrics reduce(const Examples& e, const Predictions& all);
   const DataSet& data_;
   Exec exec_;
   Comm comm_;

@@ -110,7 +110,8 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(shared_out(layout, sharded_, comm_), config)),
       replay_(net_.graph, exec),
       records_(backend::Capture::supported() && config.text("train.capture") == "auto" && !net_.graph.draws()),
-      clip_(config.real("optim.grad_clip")) {
+      clip_(config.real("optim.grad_clip")),
+      clips_mean_(clip_ > 0 && optimizer_->collects() == 0) {
   own_slots_ = slots_ / comm.size();
   first_slot_ = own_slots_ * comm.rank();
   apart_ = slots_ > 1 && config.text("parallel.noise") == "per_slot" && optimizer_->collects() > 0;
@@ -194,7 +195,7 @@ void Trainer::pass() {
   else queue_pass();
 }
 
-/// Gradient of a slot's mean loss at the weights in place, clipped, and its loss.
+/// Gradient of a slot's mean loss at the weights in place, clipped where the optimizer collects from it, and its loss.
 void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int sample) {
   const int samples = optimizer_->samples_per_step();
   // With one slot a rank the batch of the last sample is still in place.
@@ -212,7 +213,7 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
     inject::value("gradient", step, exec_, gradient_);
   }
   add_share(exec_, replay_.value(net_.loss), 1.0 / samples, sample > 0, slot, loss_, step, bad_loss_);
-  if (clip_ > 0) {
+  if (clip_ > 0 && !clips_mean_) {
     clipped_.take(exec_, gradient_, 0, static_cast<Index>(gradient_.extent(0)));
     clip_to_norm(exec_, clipped_.value(), clip_, gradient_);
   }
@@ -245,6 +246,17 @@ void Trainer::mean_pass(std::uint64_t step, std::uint64_t first, int sample) {
   }
   inject::process("reduce", step);
   mean_over_slots();
+}
+
+/// Clips the mean gradient, of which this rank has its stretch. Where others have theirs, waits for them.
+void Trainer::clip_mean() {
+  squares_.take(exec_, means_[0], optimizer_->own_begin(), optimizer_->own_begin() + optimizer_->own_size());
+  Kokkos::View<const double, Memory> all = squares_.value();
+  if (sharded_) {
+    Kokkos::deep_copy(exec_, squares_of_ranks_, squares_.over_ranks(exec_, comm_));
+    all = squares_of_ranks_;
+  }
+  clip_to_norm(exec_, all, clip_, slice(means_[0], optimizer_->own_begin(), optimizer_->own_size()));
 }
 
 /// What the optimizer has collected besides the gradient is finite exactly where the sum of its squares is.
@@ -293,7 +305,8 @@ void Trainer::step(std::uint64_t step, std::uint64_t first, double lr, bool want
     }
     mean_pass(step, first, s);
     const bool last = s + 1 == samples;
-    if (last && (want_norm || judge) && clip_ > 0 && slots_ == 1) squares_ = clipped_;  // before it was clipped
+    if (clips_mean_) clip_mean();  // the norm that is told and judged is the one before
+    else if (last && (want_norm || judge) && clip_ > 0 && slots_ == 1) squares_ = clipped_;  // before it was clipped
     else if (last && (want_norm || judge))
       squares_.take(exec_, means_[0], optimizer_->own_begin(), optimizer_->own_begin() + optimizer_->own_size());
     if (!last || judge) {

@@ -88,6 +88,7 @@ class Trainer {
  private:
   void fill_batch(std::uint64_t first);
   void slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int sample);
+  void clip_mean();
   void measure_collected();
   void mean_pass(std::uint64_t step, std::uint64_t first, int sample);
   void slots_apart(std::uint64_t step, std::uint64_t first, double lr, bool want_norm, const std::function<bool()>& judge);
@@ -118,8 +119,10 @@ class Trainer {
   std::uint64_t perturbed_ = 0;  // the step whose first weights stand in weights_
   std::uint64_t skipped_ = 0;
   double clip_;
+  bool clips_mean_;  // and no slot's own gradient
   std::vector<SlotSum> sums_;
   Kokkos::View<double*, Memory> loss_;     // [slots] of the last step; those of other ranks are zero
+  Kokkos::View<double, Memory> squares_of_ranks_{"varion::train::squares_of_ranks"};
   SquareSum squares_;                      // of the last mean gradient that was asked for
   SquareSum clipped_;                      // of the last gradient that might be clipped
   SquareSum others_;                       // the same of what else was collected

@@ -81,10 +81,12 @@ class Run {
         rule_(config_),
         writer_(optimizer_, exec_, comm, config_.flag("checkpoint.parallel_io")) {
     MpiSession::limit_end(watchdog_limit(config_));
+    best_ = best_metric();
     if (policy_ != SpikePolicy::off) judge_ = [this] { return judge(); };
     const Index epoch = trainer_.steps_per_epoch();
     total_ = config_.integer("train.steps");
-    if (total_ == 0) total_ = std::llround(config_.real("train.epochs") * static_cast<double>(epoch));
+    if (const double epochs = config_.real("train.epochs"); total_ == 0 && epochs > 0)
+      total_ = std::max(std::llround(epochs * static_cast<double>(epoch)), 1ll);
     evaluate_every_ = interval(config_, "eval.every", epoch, false);
     save_every_ = interval(config_, "checkpoint.every", epoch, true);
     log_every_ = interval(config_, "log.every", epoch, false);
@@ -192,6 +194,9 @@ class Run {
       if (comm_.is_first()) io::remove_file(dir + "/DONE");
       found_.file = {};
     }
+    if (data_.vocabulary > 0 && config_.has("model.positions") && config_.integer("model.positions") > config_.integer("data.length") && config_.text("model.init") == "random")
+      notes.push_back(text("data.length = ", config_.text("data.length"), " trains that many of the ", config_.text("model.positions"),
+                           " positions of model.positions: the others stay as drawn"));
     frozen_digest_ = frozen_digest(layout_);
     for (const std::string& why : refused) folder_.say("skipped: " + why);
     if (comm_.is_first()) look_at_storage();
@@ -479,29 +484,38 @@ class Run {
       health_ += "  hint: the Hessian has not moved; lower optim.beta2 or optim.hess_init";
   }
 
-  void evaluate() {
+  /// At the mean; keeps best.h5. Gives back what it has recorded.
+  Metrics evaluate() {
     const bool held = data_.validation.count > 0;
+    const Metrics found = evaluator_.at_mean(held ? data_.validation : data_.test, optimizer_);
+    Metrics recorded;
     nlohmann::json row{{"step", at_.step}};
     std::string line = text("step ", at_.step, ", ", held ? "validation" : "test", " at the mean:");
-    for (const auto& [k, v] : evaluator_.at_mean(held ? data_.validation : data_.test, optimizer_)) {
-      row[(held ? "val/" : "test_at_mean/") + k] = v;
+    for (const auto& [k, v] : found) {
+      row[(held ? "val_at_mean/" : "test_at_mean/") + k] = recorded[(held ? "val_at_mean/" : "test_at_mean/") + k] = v;
       line += text("  ", k, " ", number(v));
     }
     folder_.record(row);
     folder_.say(line);
-    const std::string metric = config_.text("checkpoint.best");
-    if (metric == "none" || !held) return;
-    std::vector<std::string> known;
-    for (const auto& [k, v] : row.items())
-      if (k != "step") known.push_back(k);
-    require(row.contains(metric), Exit::config, "checkpoint.best = '", metric, "' is no metric of the validation set", did_you_mean(metric, known), "; it has ", join(known));
-    const double value = row[metric].get<double>();
-    const std::string what = metric.substr(metric.rfind('/') + 1);
-    const bool up = what == "acc" || what == "top5" || what == "auroc";
+    if (!held || best_.empty()) return recorded;
+    const double value = found.at(best_);
+    const bool up = best_ == "acc" || best_ == "top5" || best_ == "auroc";
     const auto best = parse_real(at_.best);
-    if (!std::isfinite(value) || (best && (up ? value <= *best : value >= *best))) return;
+    if (!std::isfinite(value) || (best && (up ? value <= *best : value >= *best))) return recorded;
     at_.best = shortest(value);
     save_posterior("best.h5");
+    return recorded;
+  }
+
+  /// The metric of the validation set that checkpoint.best names; empty: none. Errors (78): there is none of this name.
+  std::string best_metric() const {
+    const std::string asked = config_.text("checkpoint.best");
+    if (asked == "none") return "";
+    std::vector<std::string> known;
+    for (const std::string& name : evaluator_.metric_names()) known.push_back("val/" + name);
+    require(std::count(known.begin(), known.end(), asked) > 0, Exit::config, "checkpoint.best = '", asked,
+            "' is no metric of the validation set", did_you_mean(asked, known), "; it has ", join(known));
+    return asked.substr(4);
   }
 
   RunOutcome loop() {
@@ -556,7 +570,15 @@ class Run {
       require((agree() & 1) == 0, Exit::stopped, "stopped");
     };
     try {
+      // The last state competes for best.h5, and a checkpoint of it knows the outcome.
+      Metrics at_mean;
+      if (data_.validation.count > 0) {
+        const std::string best = at_.best;
+        at_mean = evaluate();
+        if (at_.best != best) save();
+      }
       outcome.metrics = final_metrics(evaluator_, optimizer_, data_, config_);
+      outcome.metrics.insert(at_mean.begin(), at_mean.end());
     } catch (const Error& e) {
       if (e.code() != Exit::stopped) throw;
       folder_.status("interrupted", at_.step, Exit::stopped, {});
@@ -606,7 +628,7 @@ class Run {
   const SpikeRule rule_;
   std::function<bool()> judge_;  // empty: steps are queued and nobody waits
   RunPosition at_;
-  std::string environment_, health_, frozen_digest_;
+  std::string environment_, health_, frozen_digest_, best_;
   Index total_ = 0, warmup_ = 0, timed_ = 0, unread_ = 0;
   Interval evaluate_every_, save_every_, log_every_, stats_every_, hash_every_;
   double loss_ = 0, norm_ = 0, lr_ = 0, trained_ = 0, slowest_step_ = 0, stalled_ = 0, expected_save_ = 0;

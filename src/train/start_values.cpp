@@ -41,7 +41,7 @@ WeightFile from_posterior(const std::string& path) {
     const auto part = [&](const std::vector<float>& flat) { return std::vector<float>(flat.begin() + t.offset, flat.begin() + t.offset + t.size); };
     out.tensors.push_back({t.name, t.shape, part(f.mean)});
     for (const auto& [state, flat] : f.states)
-      if (state == "hess") out.hess[t.name] = part(flat);
+      if (state == "hess") out.hess.push_back({t.name, t.shape, part(flat)});
   }
   return out;
 }
@@ -58,7 +58,7 @@ WeightFile from_safetensors(const std::string& path) {
       return ends_with(t.name, "." + s) && names.count(t.name.substr(0, t.name.size() - s.size() - 1)) > 0;
     });
     if (state == states.end()) out.tensors.push_back(std::move(t));
-    else if (*state == "hess") out.hess[t.name.substr(0, t.name.size() - 5)] = std::move(t.values);
+    else if (*state == "hess") out.hess.push_back({t.name.substr(0, t.name.size() - 5), t.shape, std::move(t.values)});
   }
   return out;
 }
@@ -104,6 +104,7 @@ WeightFile read_weights(const std::string& path) {
           "' must be random, a posterior FILE.h5 or a FILE.safetensors");
   WeightFile out = posterior ? from_posterior(path) : from_safetensors(path);
   gpt2_names(out.tensors);
+  gpt2_names(out.hess);
   return out;
 }
 
@@ -223,11 +224,11 @@ std::string take_start_values(const Config& config, const Layout& layout, Optimi
       flat.has[k] = 1;
       std::copy(t.values.begin(), t.values.end(), flat.values.begin() + at);
       if (!takes_hess || !trains) continue;
-      const auto h = file.hess.find(t.name);
-      require(h != file.hess.end() && h->second.size() == t.values.size(), Exit::data, path, ": no Hessian of '", io::printable(t.name),
+      const io::NamedTensor* h = find_tensor(file.hess, t.name);
+      require(h != nullptr && h->values.size() == t.values.size(), Exit::data, path, ": no Hessian of '", io::printable(t.name),
               "' for model.init_hess");
       hess.has[k] = 1;
-      std::copy(h->second.begin(), h->second.end(), hess.values.begin() + at);
+      std::copy(h->values.begin(), h->values.end(), hess.values.begin() + at);
     }
   }
   if (!frozen.empty()) {

@@ -15,7 +15,7 @@ namespace varion {
 /// Tensors of a posterior file or a safetensors file, and the Hessians of those that have one.
 struct WeightFile {
   std::vector<io::NamedTensor> tensors;
-  std::map<std::string, std::vector<float>> hess;  // by the tensor's name
+  std::vector<io::NamedTensor> hess;  // of those that have one, under the same names
 };
 
 /// FILE.h5 or FILE.safetensors. GPT-2's get the names and shapes they have here (gpt2_names). Errors: 78 another ending; those

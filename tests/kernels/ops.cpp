@@ -164,6 +164,23 @@ TEST_CASE("activations, add and flatten") {
   flat.equals(e, 0);
 }
 
+TEST_CASE("a number that is none goes through ReLU and pooling, wherever it stands") {
+  Layout layout;
+  Graph g(layout);
+  const Node x = g.input({1, 2, 2, 1}), y = max_pool(g, relu(g, x), 2, 2);
+  g.output(y);
+  g.finish(false);
+  const Exec exec;
+  Replay replay(g, exec);
+  for (size_t k = 0; k < 4; ++k) {
+    std::vector<Real> values(4, 1);
+    values[k] = std::nanf("");
+    Kokkos::deep_copy(replay.value(x), Kokkos::View<const Real*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>(values.data(), 4));
+    replay.forward();
+    CHECK(std::isnan(Trial::numbers(replay.value(y))[0]));
+  }
+}
+
 TEST_CASE("pooling") {
   for (const auto& [h, w, k, stride] : {std::array<Index, 4>{4, 4, 2, 2}, {7, 5, 3, 2}, {5, 6, 2, 1}, {3, 3, 3, 3}}) {
     for (const bool largest : {true, false}) {

@@ -18,7 +18,7 @@ optimizers = {"ivon": ivon, "ivon2": [*ivon, "optim.mc_samples=2"], "adamw": ["o
               "sgd": ["optim.name=sgd", "optim.lr=0.01"]}
 base = ["data.name=glyphs", "model.sizes=160,120", "data.global_batch=32", "data.train_size=100", "data.test_size=40", "train.steps=12",
         "parallel.slots=4", "eval.samples=2", "eval.every=4st", "eval.batch=16", "log.every=1st", "log.hess_stats_every=4st",
-        "checkpoint.every=0st", "checkpoint.best=test_at_mean/nll"]
+        "checkpoint.every=0st", "data.val_size=20"]
 if whole_jobs.SANITIZED:
     optimizers = {name: optimizers[name] for name in ("ivon", "adamw")}
 shards = "parallel.shard_posterior=true"

@@ -54,3 +54,15 @@ TEST_CASE("numbers that are none make metrics that are none") {
       CHECK(std::isnan(value));
     }
 }
+
+TEST_CASE("the mean of numbers that no double holds, by their logarithms") {
+  LogMean one, two, wide;
+  one.add(-2000);
+  CHECK(one.value() == -2000);
+  for (int i = 0; i < 3; ++i) two.add(-800);
+  CHECK(two.value() == Approx(-800));
+  for (const double l : {-900.0, 800.0, -1000.0, 799.0}) wide.add(l);
+  CHECK(wide.value() == Approx(800 + std::log((1 + std::exp(-1.0)) / 4)));
+  const std::vector<double> logs{-1000};
+  CHECK(classification_metrics({0, 1}, {0}, 2, nullptr, &logs)["nll"] == 1000);
+}

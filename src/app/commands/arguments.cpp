@@ -72,13 +72,17 @@ bool quiet = false;
 bool is_quiet() { return quiet; }
 void set_quiet() { quiet = true; }
 
+void tell(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes)
+    if (MpiSession::rank() == 0) std::fprintf(stderr, "note: %s\n", note.c_str());
+}
+
 Config make_config(const Arguments& a) {
   Config c;
   for (const std::string& file : a.words) c.read_file(file);
   c.read_environment();
   for (const auto& [k, v] : a.settings) c.set(k, v, "command line");
-  for (const std::string& note : c.resolve())
-    if (MpiSession::rank() == 0) std::fprintf(stderr, "note: %s\n", note.c_str());
+  tell(c.resolve());
   return c;
 }
 

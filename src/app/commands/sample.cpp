@@ -20,6 +20,18 @@ Index count_of(const Arguments& a, const std::string& flag, const std::string& f
   require(v == static_cast<double>(static_cast<Index>(v)), Exit::usage, "--", flag, "=", a.flag(flag, fallback), " must be a whole number");
   return static_cast<Index>(v);
 }
+
+/// What a text begins with: the prompt; without one a new line, or where the vocabulary has none its first token.
+std::vector<std::int32_t> beginning(const Tokenizer& tokenizer, const Arguments& a) {
+  const std::string prompt = a.flag("prompt", "\n");
+  require(!prompt.empty(), Exit::usage, "--prompt is empty: without it a text begins with a new line");
+  try {
+    return tokenizer.encode(prompt);
+  } catch (const Error&) {
+    if (a.flag("prompt", "") != "") throw;
+    return {0};
+  }
+}
 }  // namespace
 
 int sample_command(const std::vector<std::string>& words) {
@@ -34,10 +46,9 @@ int sample_command(const std::vector<std::string>& words) {
   const auto seed = static_cast<std::uint64_t>(count_of(a, "seed", "1", 0, Index(1) << 53));
 
   const TextModel m(path, a.settings);
+  tell(m.notes);
   options.known = m.tokenizer->size();
-  const std::string prompt = a.flag("prompt", "\n");
-  const std::vector<std::int32_t> before = m.tokenizer->encode(prompt);
-  ensure(!before.empty(), "a prompt without tokens");
+  const std::vector<std::int32_t> before = beginning(*m.tokenizer, a);
   require(which == "mean" || m.optimizer->is_variational(), Exit::config, path, " is of ", m.optimizer->name(),
           ", a point estimate: it has no posterior to draw from");
   const Exec exec;
@@ -53,7 +64,7 @@ int sample_command(const std::vector<std::string>& words) {
     }
     const auto tokens = sampler.sample(weights, before, options, RandomKey::make(seed, Stream::text, 0, number));
     if (count > 1) std::printf("--- %lld of %lld\n", static_cast<long long>(i + 1), static_cast<long long>(count));
-    if (a.flag("prompt", "") != "") std::printf("%s", prompt.c_str());
+    std::printf("%s", a.flag("prompt", "").c_str());
     std::printf("%s\n", m.tokenizer->decode(tokens.data(), static_cast<Index>(tokens.size())).c_str());
   }
   return 0;

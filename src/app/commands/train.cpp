@@ -15,6 +15,7 @@ int evaluate_command(const std::vector<std::string>& words) {
   const Arguments a = parse_arguments(words, {"samples"});
   require(a.words.size() == 1, Exit::usage, "evaluate takes one posterior file");
   const auto r = restore(a.words[0], a.settings);
+  tell(r->notes);
   r->config.set("eval.samples", a.flag("samples", r->config.text("eval.samples")), "--samples");
   for (const auto& [k, v] : final_metrics(*r->evaluator, *r->optimizer, r->data, r->config))
     std::printf("%-18s %.6g\n", k.c_str(), v);
