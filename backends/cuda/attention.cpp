@@ -358,11 +358,13 @@ void with_kernels(Index width, const Do& run) {
 }
 
 /// Compute capability 8.0 on has both types.
+/// The device has the instructions, and what it runs was compiled with them (mma.hpp).
 bool device_can() {
   static const bool can = [] {
     int device = 0, major = 0;
+    cudaFuncAttributes code{};
     return cudaGetDevice(&device) == cudaSuccess && cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-           major >= 8;
+           major >= 8 && cudaFuncGetAttributes(&code, tensor_along<64>) == cudaSuccess && code.ptxVersion >= 80;
   }();
   return can;
 }

@@ -58,7 +58,9 @@ struct Choice {
     for (int i = 0; i < count && !found; ++i) {
       const auto& r = results[static_cast<size_t>(i)];
       if (r.status != CUDNN_STATUS_SUCCESS || r.determinism != CUDNN_DETERMINISTIC) continue;
-      if (workspace(r.algo, &bytes) != CUDNN_STATUS_SUCCESS || bytes > limit) continue;
+      size_t needed = 0;
+      if (workspace(r.algo, &needed) != CUDNN_STATUS_SUCCESS || needed > limit) continue;
+      bytes = needed;
       algorithm = r.algo;
       found = true;
     }

@@ -110,7 +110,11 @@ void launch_tiles(const char* label, const Space& space, const A& a, const B& b,
   const Index tiles = (m + TM - 1) / TM * ((n + TN - 1) / TN) * parts;
   typename Kernel::Policy policy(space, static_cast<int>(tiles), team);
   const auto bytes = Kernel::Scratch::shmem_size(Kernel::kWords);
-  Kokkos::parallel_for(label, policy.set_scratch_size(0, Kokkos::PerTeam(static_cast<int>(bytes))),
+  policy.set_scratch_size(0, Kokkos::PerTeam(static_cast<int>(bytes)));
+  // As arguments of the launch (4 kB at most): above 512 bytes Kokkos would copy them through one place in constant memory and wait there
+  // for the kernel before, which a recorded pass must not.
+  static_assert(sizeof(Kernel) < 3072, "the kernel's arguments do not fit a launch");
+  Kokkos::parallel_for(label, Kokkos::Experimental::require(policy, Kokkos::Experimental::WorkItemProperty::HintLightWeight),
                        Kernel{a, b, c, m, n, k, parts});
 }
 

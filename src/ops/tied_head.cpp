@@ -18,6 +18,7 @@ void mean_of_counted(const Exec& exec, Index n, ConstIntVec target, ConstVec ter
         Kokkos::parallel_reduce(
             Kokkos::TeamThreadRange(team, n),
             [&](const Index i, double& s) { s += target(i) < 0 ? 0.0 : static_cast<double>(terms(i)); }, sum);
+        team.team_barrier();  // both sums go through the same shared memory
         Kokkos::parallel_reduce(
             Kokkos::TeamThreadRange(team, n), [&](const Index i, double& c) { c += target(i) < 0 ? 0.0 : 1.0; }, counted);
         Kokkos::single(Kokkos::PerTeam(team), [&] {

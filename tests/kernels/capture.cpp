@@ -26,7 +26,7 @@ TEST_CASE("work is recorded where the back end can") {
   };
   backend::Capture capture;
   CHECK_FALSE(capture.ready());
-  CHECK(backend::Capture::supported() == !kHostExec);
+  CHECK_FALSE((kHostExec && backend::Capture::supported()));
   CHECK_THROWS_AS(capture.launch(exec), Error);
   CHECK_THROWS_AS(capture.end(), Error);
   if (!backend::Capture::supported()) {
@@ -49,21 +49,28 @@ TEST_CASE("work is recorded where the back end can") {
 }
 
 TEST_CASE("steps launched as one piece have the bits of steps queued kernel by kernel") {
-  std::vector<std::vector<float>> means;
-  for (const std::string how : {"auto", "never"}) {
-    const Config config = config_of({{"data.name", "moons"}, {"model.sizes", "33,17"}, {"train.capture", how}, {"optim.ess", "1000"}});
-    const DataSet data = load_data(config);
-    Layout layout;
-    Trainer trainer(layout, config, data, backend::separate_exec());
-    for (std::uint64_t step = 1; step <= 7; ++step) {
-      trainer.step(step, (step - 1) * static_cast<std::uint64_t>(trainer.batch()), 0.1, false);
-      CHECK(trainer.is_recorded() == (backend::Capture::supported() && how == "auto" && step > 1));
+  using Settings = std::vector<std::pair<std::string, std::string>>;
+  const Settings models[] = {{{"data.name", "moons"}, {"model.sizes", "33,17"}},
+                             {{"data.name", "glyphs"}, {"model.name", "lenet"}, {"data.train_size", "40"}, {"data.test_size", "4"}, {"data.global_batch", "8"}}};
+  for (const Settings& model : models) {
+    std::vector<std::vector<float>> means;
+    for (const std::string how : {"auto", "never"}) {
+      Settings all = model;
+      all.insert(all.end(), {{"train.capture", how}, {"optim.ess", "1000"}});
+      const Config config = config_of(all);
+      const DataSet data = load_data(config);
+      Layout layout;
+      Trainer trainer(layout, config, data, backend::separate_exec());
+      for (std::uint64_t step = 1; step <= 7; ++step) {
+        trainer.step(step, (step - 1) * static_cast<std::uint64_t>(trainer.batch()), 0.1, false);
+        CHECK(trainer.is_recorded() == (backend::Capture::supported() && how == "auto" && step > 1));
+        CHECK(trainer.news().loss > 0);  // waits, after which Kokkos begins its places for arguments anew
+      }
+      const auto mean = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), trainer.optimizer().mean());
+      means.emplace_back(mean.data(), mean.data() + mean.extent(0));
     }
-    CHECK(trainer.news().loss > 0);
-    const auto mean = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), trainer.optimizer().mean());
-    means.emplace_back(mean.data(), mean.data() + mean.extent(0));
+    CHECK(means[0] == means[1]);
   }
-  CHECK(means[0] == means[1]);
 }
 
 TEST_CASE("a graph says whether a replay differs from the last") {

@@ -34,7 +34,7 @@ expected = digest(f"{work}/whole")
 rows, ALL = [], "checkpoint.parallel_io=true"
 tried = failed = 0
 for ranks in count((2,), (2, 4), (2, 4)):
-    for sharded in ("false", "true"):
+    for sharded in ("true",) if SANITIZED else ("false", "true"):
         name = f"all-{ranks}-{sharded}"
         words = [ALL, f"parallel.shard_posterior={sharded}", "checkpoint.every=1st"]
         first = run(ranks, name, *words, "train.stop_after=2")
@@ -49,6 +49,8 @@ rows.append(("all ranks write, others take it up", tried, failed))
 assert run(2, "origin", ALL, "train.stop_after=2")[0] == 75
 strace = lambda what: ["strace", "-f", "-o", "/dev/null", "-e", "trace=pwrite64,fsync", "-e", f"inject={what}"]
 faults = [("pwrite64:error=ENOSPC:when=1+", 74), ("pwrite64:error=EIO:when=2", 74), ("fsync:error=EIO:when=1", 74), ("pwrite64:signal=KILL:when=2", 0)]
+if SANITIZED:
+    faults = faults[::3]
 tried = failed = 0
 for what, wanted in faults:
     shutil.rmtree(f"{work}/fault", ignore_errors=True)

@@ -1,15 +1,15 @@
 // A resolved configuration from key-value pairs.
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/options.hpp"
 
 namespace varion {
 
-inline Config config_of(std::initializer_list<std::pair<const char*, std::string>> settings) {
+inline Config config_of(const std::vector<std::pair<std::string, std::string>>& settings) {
   Config c;
   for (const auto& [key, value] : settings) c.set(key, value, "test");
   c.resolve();
