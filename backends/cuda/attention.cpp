@@ -357,8 +357,7 @@ void with_kernels(Index width, const Do& run) {
   with_width<Tf32>(width, run);
 }
 
-/// Compute capability 8.0 on has both types.
-/// The device has the instructions, and what it runs was compiled with them (mma.hpp).
+/// Compute capability 8.0 on has both types, if what it runs was compiled for it (mma.hpp).
 bool device_can() {
   static const bool can = [] {
     int device = 0, major = 0;

@@ -488,11 +488,12 @@ class Run {
   Metrics evaluate() {
     const bool held = data_.validation.count > 0;
     const Metrics found = evaluator_.at_mean(held ? data_.validation : data_.test, optimizer_);
+    const std::string set = held ? "val_at_mean/" : "test_at_mean/";
     Metrics recorded;
     nlohmann::json row{{"step", at_.step}};
     std::string line = text("step ", at_.step, ", ", held ? "validation" : "test", " at the mean:");
     for (const auto& [k, v] : found) {
-      row[(held ? "val_at_mean/" : "test_at_mean/") + k] = recorded[(held ? "val_at_mean/" : "test_at_mean/") + k] = v;
+      row[set + k] = recorded[set + k] = v;
       line += text("  ", k, " ", number(v));
     }
     folder_.record(row);

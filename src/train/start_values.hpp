@@ -1,7 +1,6 @@
 // Weights that a run starts from: model.init = FILE.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 

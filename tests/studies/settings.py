@@ -1,5 +1,5 @@
 """Settings mean what they say: rates, intervals, clipping, what is kept as the best, where a run starts, what a text begins with."""
-import json, os, struct
+import gzip, json, os, struct
 
 from command import in_folder
 
@@ -34,7 +34,7 @@ run(*small, "data.val_size=40", "train.epochs=1", "run.name=best")
 assert os.path.exists(f"{work}/runs/best/best.h5")
 m = final("best")
 assert m["val_at_mean/nll"] != m["val/nll"] and m["val_at_mean/nll"] == rows("best", "val_at_mean/nll")[-2]["val_at_mean/nll"], m
-info = run("posterior", "info", "runs/best/best.h5")
+run("posterior", "info", "runs/best/best.h5")
 # Going on, a worse state does not take its place.
 before = open(f"{work}/runs/best/best.h5", "rb").read()
 run(*small, "data.val_size=40", "train.epochs=2", "eval.every=1ep", "optim.lr=50", "run.name=best")
@@ -92,6 +92,10 @@ for name, count in (("train", 6), ("t10k", 4), ("other", 4)):
         f.write(struct.pack(">iiii", 2051, count, 3, 3) + bytes(range(9 * count)))
     with open(f"{work}/root/digits/{name}-labels-idx1-ubyte", "wb") as f:
         f.write(struct.pack(">ii", 2049, count) + bytes(k % 2 for k in range(count)))
+plain = f"{work}/root/digits/other-images-idx3-ubyte"
+with open(plain, "rb") as f, gzip.open(plain + ".gz", "wb") as packed:
+    packed.write(f.read())
+os.remove(plain)
 run("-q", "train", "data.name=idx", "data.root=root", "data.path=digits", "data.ood_path=digits/other-images-idx3-ubyte", "model.name=mlp", "model.sizes=4",
     "data.global_batch=2", "train.steps=2", "run.name=ood")
 assert "test/ood_auroc" in final("ood")
