@@ -54,6 +54,16 @@ void Provider::attention_backward(const Exec& exec, const Attention& s, ConstVec
   portable().attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
 }
 
+void Provider::gemm_bf16(const Exec&, bool, bool, Index, Index, Index, const Matrix&, const Matrix&, bool, const Matrix&) const {
+  ensure(false, name(), " has no products in bfloat16");
+}
+void Provider::attention_forward_bf16(const Exec&, const Attention&, ConstBf16Vec, Bf16Vec, Vec) const {
+  ensure(false, name(), " has no attention in bfloat16");
+}
+void Provider::attention_backward_bf16(const Exec&, const Attention&, ConstBf16Vec, ConstBf16Vec, ConstBf16Vec, ConstVec, bool, Bf16Vec, Vec) const {
+  ensure(false, name(), " has no attention in bfloat16");
+}
+
 bool add_provider(int rank, const Provider& provider) {
   table().emplace_back(rank, &provider);
   std::sort(table().begin(), table().end(), [](const Ranked& a, const Ranked& b) { return a.first < b.first; });
@@ -67,9 +77,19 @@ std::vector<const Provider*> providers() {
 }
 
 const Provider& provider() { return *chosen(); }
+
+void multiply(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, const Matrix& a, const Matrix& b, bool add, const Matrix& c) {
+  if (a.bf16 || b.bf16 || c.bf16) return provider().gemm_bf16(exec, ta, tb, m, n, k, a, b, add, c);
+  ensure(a.pitch == (ta ? m : k) && b.pitch == (tb ? k : n) && c.pitch == n, "GEMM of matrices with gaps");
+  const auto factor = [](const Matrix& f) { return ConstVec(static_cast<const Real*>(f.data), static_cast<size_t>(f.size)); };
+  provider().gemm(exec, ta, tb, m, n, k, factor(a), factor(b), add, Vec(static_cast<Real*>(const_cast<void*>(c.data)), static_cast<size_t>(c.size)));
+}
+
 void use_provider(const std::string& name) { chosen() = find(name); }
+void use_provider(const Provider& unlisted) { chosen() = &unlisted; }
 
 Precision precision() { return current_precision; }
+bool keeps_bf16() { return precision() == Precision::bf16 && provider().takes_bf16(); }
 std::string precision_name() { return precision_names[static_cast<int>(current_precision)]; }
 
 void use_precision(const std::string& name, const std::string& where) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/bfloat16.hpp"
 #include "core/types.hpp"
 
 namespace varion::backend {
@@ -35,6 +36,17 @@ struct Attention {
   KOKKOS_INLINE_FUNCTION Index output(Index item) const { return (item / heads * length * heads + item % heads) * width; }
 };
 
+/// A matrix in the device's memory, row by row, `pitch` numbers from one row to the next.
+struct Matrix {
+  const void* data;
+  bool bf16;  // or float32
+  Index pitch, size;
+  template <class V>
+  Matrix(const V& v, Index pitch_)
+      : data(v.data()), bf16(std::is_same_v<typename V::non_const_value_type, Bfloat16>), pitch(pitch_), size(static_cast<Index>(v.extent(0))) {}
+  Matrix(const AnyVec& v, Index pitch_) : Matrix(std::visit([=](const auto& all) { return Matrix(all, pitch_); }, v)) {}
+};
+
 class Provider {
  public:
   virtual ~Provider() = default;
@@ -50,6 +62,12 @@ class Provider {
   virtual void gemm_batched(const Exec&, bool transpose_a, bool transpose_b, Index batch, Index m, Index n, Index k,
                             ConstVec a, Index stride_a, ConstVec b, Index stride_b, bool add, Vec c,
                             Index stride_c) const = 0;
+
+  /// Whether it has the functions below that end in _bf16, which take numbers kept in bfloat16. Sums are float32's there too.
+  virtual bool takes_bf16() const { return false; }
+  /// `gemm` of matrices of either kind, factors in float32 rounded to bfloat16 first; C is written.
+  virtual void gemm_bf16(const Exec&, bool transpose_a, bool transpose_b, Index m, Index n, Index k, const Matrix& a, const Matrix& b,
+                         bool add, const Matrix& c) const;
 
   /// Words of scratch the forward convolution, or either of the two backward ones, may use.
   virtual Index conv_scratch(const Conv&, bool backward) const = 0;
@@ -71,6 +89,11 @@ class Provider {
   /// dqkv (+)= the gradient.
   virtual void attention_backward(const Exec&, const Attention&, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
                                   Vec dqkv, Vec scratch) const;
+  /// Whether it takes this one in bfloat16.
+  virtual bool attends_bf16(const Attention&) const { return false; }
+  virtual void attention_forward_bf16(const Exec&, const Attention&, ConstBf16Vec qkv, Bf16Vec y, Vec log_sum) const;
+  virtual void attention_backward_bf16(const Exec&, const Attention&, ConstBf16Vec qkv, ConstBf16Vec y, ConstBf16Vec dy, ConstVec log_sum,
+                                       bool add, Bf16Vec dqkv, Vec scratch) const;
 };
 
 /// The provider of every build.
@@ -103,14 +126,21 @@ std::vector<const Provider*> providers();
 /// The provider in use: the preferred one, or the one named by VARION_PROVIDER.
 const Provider& provider();
 
+/// C = op(A) op(B) + (add ? C : 0) by the provider in use: its gemm (matrices without gaps), or gemm_bf16 where one is kept in bfloat16.
+void multiply(const Exec&, bool transpose_a, bool transpose_b, Index m, Index n, Index k, const Matrix& a, const Matrix& b, bool add,
+              const Matrix& c);
+
 /// Chooses by name. Errors: unknown name (exit 78).
 void use_provider(const std::string& name);
+void use_provider(const Provider&);  // one that no build lists
 
 /// How GEMMs, convolutions and attention multiply: float32 throughout, or factors rounded to 10 bits of mantissa (TF32) or
-/// to 7 (bfloat16) and summed in float32. Everything else is float32 always.
+/// to 7 (bfloat16) and summed in float32. Everything else computes in float32 always.
 enum class Precision { fp32, tf32, bf16 };
 Precision precision();
 std::string precision_name();
+/// Whether what is between products, attention and sums is kept in bfloat16 too: at bf16, where the provider takes it.
+bool keeps_bf16();
 /// Whether MPI is given device memory: `choice` is on, off, or auto, which asks the MPI library (Cray's: by its environment).
 bool mpi_takes_device_memory(const std::string& choice);
 

@@ -15,6 +15,7 @@ Node encoder(Graph& g, Node tokens, const Config& config, const Sizes& sizes) {
   const Index length = g.shape(tokens)[1];
   Node x = transformer_of_tokens(g, tokens, config, sizes.vocabulary + 1, false);  // [N T, D]
   if (encoder_task(config) == TextTask::masked_token) return x;
+  x = in_float32(g, x);
   x = config.text("model.pool") == "first" ? first_token(g, x, length) : mean_token(g, x, length);  // [N, D]
   return linear(g, x, "head", sizes.outputs, {true, false, Real(0.02)});                            // [N, outputs]
 }

@@ -22,15 +22,18 @@ Node adapted(Graph& g, Node x, const std::string& name, Index out, const LinearO
 
 Node transformer_block(Graph& g, Node x, const std::string& block, const BlockOptions& o) {
   const std::string name = block + ".";
-  Node y = layer_norm(g, x, name + o.names.norm1, o.bias, o.epsilon);
-  y = adapted(g, y, name + o.names.qkv, 3 * o.width, o.inner, o.rank);  // [N T, 3 D]
+  LinearOptions inner = o.inner, added = o.added;
+  inner.for_products = o.rank == 0;  // a sum with an adapter's output is float32
+  added.for_products = o.rank == 0 && o.dropped == 0;
+  Node y = layer_norm(g, x, name + o.names.norm1, o.bias, o.epsilon, true);
+  y = adapted(g, y, name + o.names.qkv, 3 * o.width, inner, o.rank);    // [N T, 3 D]
   y = attention(g, y, {o.heads, o.length, o.causal});                   // [N T, D]
-  y = adapted(g, y, name + o.names.proj, o.width, o.added, o.rank);
+  y = adapted(g, y, name + o.names.proj, o.width, added, o.rank);
   x = add(g, x, dropout(g, y, o.dropped));
-  y = layer_norm(g, x, name + o.names.norm2, o.bias, o.epsilon);
-  y = adapted(g, y, name + o.names.fc1, 4 * o.width, o.inner, o.rank);  // [N T, 4 D]
+  y = layer_norm(g, x, name + o.names.norm2, o.bias, o.epsilon, true);
+  y = adapted(g, y, name + o.names.fc1, 4 * o.width, inner, o.rank);    // [N T, 4 D]
   y = o.by_tanh ? gelu_tanh(g, y) : gelu(g, y);
-  return add(g, x, dropout(g, adapted(g, y, name + o.names.fc2, o.width, o.added, o.rank), o.dropped));
+  return add(g, x, dropout(g, adapted(g, y, name + o.names.fc2, o.width, added, o.rank), o.dropped));
 }
 
 Node transformer_of_tokens(Graph& g, Node tokens, const Config& config, Index vocabulary, bool causal) {
@@ -50,7 +53,7 @@ Node transformer_of_tokens(Graph& g, Node tokens, const Config& config, Index vo
   o.rank = config.integer("model.lora_rank");
   Node x = dropout(g, embedding(g, tokens, "transformer", {vocabulary, positions, width, length, deviation}), o.dropped);  // [N T, D]
   for (Index layer = 0; layer < layers; ++layer) x = transformer_block(g, x, "transformer.h." + std::to_string(layer), o);
-  return layer_norm(g, x, "transformer.ln_f", o.bias);
+  return layer_norm(g, x, "transformer.ln_f", o.bias, o.epsilon, true);
 }
 
 using T = OptionSpec::Type;

@@ -26,7 +26,7 @@ struct BlockOptions {
 Node transformer_block(Graph& g, Node x, const std::string& name, const BlockOptions& options);
 
 /// GPT-2 up to its last layer norm, as the configuration says (transformer_options), with a table of so many tokens:
-/// i32 [N, T] -> [N T, D]. Errors (78).
+/// i32 [N, T] -> [N T, D], for a product. Errors (78).
 Node transformer_of_tokens(Graph& g, Node tokens, const Config& config, Index vocabulary, bool causal);
 extern const char* const kTokenTable;  // "transformer.wte.weight"
 

@@ -231,7 +231,8 @@ def make_body(torch, name, code):
         def loss(x, y):
             return net(x, y) if text else torch.nn.functional.cross_entropy(net(x), y)
         if "compile" in code:
-            loss = torch.compile(loss, mode="max-autotune-no-cudagraphs" if "autotune" in code else None)
+            loss = torch.compile(loss, mode="max-autotune-no-cudagraphs" if "autotune" in code else
+                                 "reduce-overhead" if "graphs" in code else None)
         count = 0
 
         def gradients():

@@ -2,8 +2,9 @@
 """Measures PyTorch (and ivon-opt, where installed) on a GPU on the cases of `varion bench`, beside Varion on the same card.
 
 For every precision Varion runs before and after PyTorch, which measures all its forms in one process: eager with fused
-optimizers, and by torch.compile. Precisions: fp32, tf32 (products of float32 in TF32), bf16 (PyTorch: autocast to bfloat16,
-master weights float32; Varion: train.precision=bf16). With --warm only PyTorch's compiled code is made, for a later run.
+optimizers, by torch.compile, and by that with CUDA graphs (mode reduce-overhead). Precisions: fp32, tf32 (products of
+float32 in TF32), bf16 (PyTorch: autocast to bfloat16, master weights float32; Varion: train.precision=bf16). With --warm
+only PyTorch's compiled code is made, for a later run.
 Exit 69: no PyTorch with a GPU.
 """
 import argparse
@@ -30,7 +31,7 @@ def codes_of(name):
     if words[0] == "optimizer":
         return [fused or "plain"]
     folded = "folded last " if words[1] == "resnet20" else ""
-    return [(folded + fused).strip() or "plain", ("compile " + folded + fused).strip()]
+    return [(word + folded + fused).strip() or "plain" for word in ("", "compile ", "compile graphs ")]
 
 
 def body_of(torch, name, code, precision):
@@ -135,14 +136,14 @@ def main():
         ours += [varion_rows(args.against, names, precision, repeats, least)] if ours else []
         every.append({"precision": precision, "varion": [o[0] for o in ours], "peer": peer, "machine": ours[-1][1] if ours else {}})
         for name in names:
-            forms = {("compile" if "compile" in r["code"] else "eager"): r for r in peer if r["name"] == name}
+            forms = {next((w for w in ("graphs", "compile") if w in r["code"]), "eager"): r for r in peer if r["name"] == name}
             mine = [o[0][name] for o in ours if name in o[0]]
             if not forms:
                 continue
             any_row = next(iter(forms.values()))
             cells = [f"{rate(any_row, m['median_s']):.4g}" for m in mine] + [""] * (2 - len(mine))
             best = min((m["median_s"] for m in mine), default=None)
-            for form in ("eager", "compile"):
+            for form in ("eager", "compile", "graphs"):
                 r = forms.get(form)
                 cells.append("" if r is None else f"{rate(r, r['median_s']):.4g}" + (f" ({r['median_s'] / best:.2f})" if best else ""))
             memory = [f"{m['device_peak_bytes'] / 1e6:.0f}" for m in mine[:1]]
@@ -150,7 +151,7 @@ def main():
             rows.append(f"| {precision} | {name} | {' | '.join(cells)} | {', '.join(memory)} |")
     if args.json:
         peers.write_json(args.json, every)
-    print("| precision | case | Varion before | after | PyTorch eager (ratio) | compiled (ratio) | peak MB |\n|---|---|---|---|---|---|---|")
+    print("| precision | case | Varion before | after | PyTorch eager (ratio) | compiled (ratio) | with graphs (ratio) | peak MB |\n|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))
     return 0
 

@@ -1,5 +1,6 @@
 // cuBLAS: GEMM on the execution space's own stream. It knows columns first: C row by row is C transposed, so
-// C^T = op(B)^T op(A)^T is what it is asked for. In bf16 it is given rounded copies of A and B.
+// C^T = op(B)^T op(A)^T is what it is asked for. In bf16 it is given A and B as they are kept or
+// rounded copies.
 #include "backends/cuda/cublas.hpp"
 
 #include "backends/cuda/attention.hpp"
@@ -58,11 +59,14 @@ struct Handle {
   }
 };
 
+/// Parts of a sum whose result is kept in bfloat16 stay float32.
+constexpr auto kFullSums = static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
+
 Handle& handle_of(const Exec& exec) {
   static std::map<cudaStream_t, Handle> handles;
   if (handles.empty()) Kokkos::push_finalize_hook([] { handles.clear(); });
   Handle& h = handles.try_emplace(exec.cuda_stream(), exec.cuda_stream()).first->second;
-  check(cublasSetMathMode(h.handle, precision() == Precision::tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH),
+  check(cublasSetMathMode(h.handle, precision() == Precision::tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : kFullSums),
         "a math mode");
   return h;
 }
@@ -123,20 +127,39 @@ void round(cudaStream_t stream, const Factor& f, void* to) {
   require(status == cudaSuccess, Exit::environment, "rounding to bfloat16: ", cudaGetErrorString(status));
 }
 
-/// C = op(A) op(B) of factors rounded to bfloat16, summed in float32. Besides the product's own traffic 6 bytes a number of A and B.
+/// A factor in bfloat16, and where a rounded one goes.
+struct Rounded {
+  const void* data;
+  Index pitch, stride;
+};
+Rounded rounded(const Exec& exec, const Factor& f, void* to) {
+  round(exec.cuda_stream(), f, to);
+  return {to, f.pitch(), f.rounded_stride()};
+}
+
+/// C = op(A) op(B), summed in float32.
+void multiply_rounded(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, const Rounded& a, const Rounded& b, bool add,
+                      void* c, bool bf16, Index pitch, Index stride_c) {
+  const float one = 1, beta = add ? 1 : 0;
+  check(cublasGemmStridedBatchedEx(handle_of(exec).handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N, narrow(n), narrow(m),
+                                   narrow(k), &one, b.data, CUDA_R_16BF, narrow(b.pitch), b.stride, a.data, CUDA_R_16BF, narrow(a.pitch),
+                                   a.stride, &beta, c, bf16 ? CUDA_R_16BF : CUDA_R_32F, narrow(pitch), stride_c, narrow(batch),
+                                   CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+        "gemm in bf16");
+}
+
+/// The same of factors in float32. Besides the product's own traffic 6 bytes a number of A and B.
 void rounded_gemm(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, const Factor& a, const Factor& b,
                   bool add, Real* c, Index stride_c) {
-  Handle& h = handle_of(exec);
-  char* const rounded_a = h.factors(a.bytes() + b.bytes());
-  char* const rounded_b = rounded_a + a.bytes();
-  round(exec.cuda_stream(), a, rounded_a);
-  round(exec.cuda_stream(), b, rounded_b);
-  const float one = 1, beta = add ? 1 : 0;
-  check(cublasGemmStridedBatchedEx(h.handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N, narrow(n), narrow(m),
-                                   narrow(k), &one, rounded_b, CUDA_R_16BF, narrow(b.pitch()), b.rounded_stride(), rounded_a,
-                                   CUDA_R_16BF, narrow(a.pitch()), a.rounded_stride(), &beta, c, CUDA_R_32F, narrow(n), stride_c,
-                                   narrow(batch), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-        "gemm in bf16");
+  char* const room = handle_of(exec).factors(a.bytes() + b.bytes());
+  const Rounded ra = rounded(exec, a, room), rb = rounded(exec, b, room + a.bytes());
+  multiply_rounded(exec, ta, tb, batch, m, n, k, ra, rb, add, c, false, n, stride_c);
+}
+
+/// Of a matrix of either kind, rows without gaps where it is float32.
+Factor factor(const Matrix& m, Index rows) {
+  ensure(m.bf16 || m.pitch * rows == m.size, "a factor in float32 with gaps");
+  return {static_cast<const Real*>(m.data), 1, rows, m.pitch, 0};
 }
 
 /// A factor that every product shares is rounded once.
@@ -180,6 +203,29 @@ class Cublas final : public PortableConvolution {
                                     a.data(), narrow(ta ? m : k), stride_a, &beta, c.data(), narrow(n), stride_c,
                                     narrow(batch)),
           "sgemm_batched");
+  }
+
+  bool takes_bf16() const override { return true; }
+  void gemm_bf16(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, const Matrix& a, const Matrix& b, bool add,
+                 const Matrix& c) const override {
+    const Region region("cublas::gemm_bf16");
+    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    const Factor fa = factor(a, ta ? k : m), fb = factor(b, tb ? n : k);
+    const size_t room_a = a.bf16 ? 0 : fa.bytes(), room_b = b.bf16 ? 0 : fb.bytes();
+    char* const room = room_a + room_b > 0 ? handle_of(exec).factors(room_a + room_b) : nullptr;
+    const Rounded ra = a.bf16 ? Rounded{a.data, a.pitch, 0} : rounded(exec, fa, room);
+    const Rounded rb = b.bf16 ? Rounded{b.data, b.pitch, 0} : rounded(exec, fb, room + room_a);
+    multiply_rounded(exec, ta, tb, 1, m, n, k, ra, rb, add, const_cast<void*>(c.data), c.bf16, c.pitch, 0);
+  }
+  bool attends_bf16(const Attention& s) const override { return tensor_attention_takes_bf16(s); }
+  void attention_forward_bf16(const Exec& exec, const Attention& s, ConstBf16Vec qkv, Bf16Vec y, Vec log_sum) const override {
+    const Region region("attention::bf16_forward");
+    tensor_attention_forward_bf16(exec, s, qkv, y, log_sum);
+  }
+  void attention_backward_bf16(const Exec& exec, const Attention& s, ConstBf16Vec qkv, ConstBf16Vec y, ConstBf16Vec dy, ConstVec log_sum,
+                               bool add, Bf16Vec dqkv, Vec scratch) const override {
+    const Region region("attention::bf16_backward");
+    tensor_attention_backward_bf16(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
   }
 
   /// Enough for either path: the precision may change, and vectors that lie oddly are portable's.

@@ -156,6 +156,11 @@ class Cudnn final : public Provider {
                     Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
     cublas().gemm_batched(exec, ta, tb, batch, m, n, k, a, stride_a, b, stride_b, add, c, stride_c);
   }
+  bool takes_bf16() const override { return true; }
+  void gemm_bf16(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, const Matrix& a, const Matrix& b, bool add,
+                 const Matrix& c) const override {
+    cublas().gemm_bf16(exec, ta, tb, m, n, k, a, b, add, c);
+  }
   Index attention_scratch(const Attention& s, bool backward) const override { return cublas().attention_scratch(s, backward); }
   void attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const override {
     cublas().attention_forward(exec, s, qkv, y, log_sum, scratch);
@@ -163,6 +168,14 @@ class Cudnn final : public Provider {
   void attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
                           Vec dqkv, Vec scratch) const override {
     cublas().attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
+  }
+  bool attends_bf16(const Attention& s) const override { return cublas().attends_bf16(s); }
+  void attention_forward_bf16(const Exec& exec, const Attention& s, ConstBf16Vec qkv, Bf16Vec y, Vec log_sum) const override {
+    cublas().attention_forward_bf16(exec, s, qkv, y, log_sum);
+  }
+  void attention_backward_bf16(const Exec& exec, const Attention& s, ConstBf16Vec qkv, ConstBf16Vec y, ConstBf16Vec dy, ConstVec log_sum,
+                               bool add, Bf16Vec dqkv, Vec scratch) const override {
+    cublas().attention_backward_bf16(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
   }
 
   Index conv_scratch(const Conv& s, bool backward) const override {

@@ -21,6 +21,25 @@ __device__ __forceinline__ float exp2_lane(float x) {
   return y;
 }
 
+/// 16 bytes, or 4, from global into shared memory in the background, zeros unless they are `there`; both at multiples of as many.
+__device__ __forceinline__ void copy_16(void* to, const void* from, bool there) {
+  const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  VARION_PTX(volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(__cvta_generic_to_global(from)), "r"(there ? 16 : 0)
+                      : "memory"));
+}
+__device__ __forceinline__ void copy_4(void* to, const void* from, bool there) {
+  const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  VARION_PTX(volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(__cvta_generic_to_global(from)), "r"(there ? 4 : 0)
+                      : "memory"));
+}
+/// The copies that this thread began since the last call are a group; waits until all but the last `later` groups are done. Others
+/// may read them after a barrier.
+__device__ __forceinline__ void commit_copies() { VARION_PTX(volatile("cp.async.commit_group;" ::: "memory")); }
+template <int later>
+__device__ __forceinline__ void wait_copies() {
+  VARION_PTX(volatile("cp.async.wait_group %0;" ::"n"(later) : "memory"));
+}
+
 struct Bf16 : Bf16Map {
   using Word = std::uint16_t;
 
@@ -29,6 +48,7 @@ struct Bf16 : Bf16Map {
     VARION_PTX(("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(second), "f"(first)));
     return y;
   }
+  __device__ __forceinline__ static float2 numbers(std::uint32_t pair) { return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)}; }
   __device__ __forceinline__ static void store(Word* to, const float4& v) {
     *reinterpret_cast<uint2*>(to) = {pair(v.x, v.y), pair(v.z, v.w)};
   }

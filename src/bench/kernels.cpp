@@ -134,16 +134,28 @@ void run_attention(Bench& bench) {
     const std::string label = text("attention/", s.batch, "x", s.heads, "x", s.length, "x", s.width);
     if (!bench.wants(label + "/forward") && !bench.wants(label + "/backward")) continue;
     const Index out = s.rows() * s.heads * s.width;
-    const Vec qkv = uniform(exec, 3 * out, 1), dy = uniform(exec, out, 2);
     const auto vector = [](Index n) { return Vec("varion::bench::attention", static_cast<size_t>(n)); };
-    const Vec y = vector(out), dqkv = vector(3 * out), log_sum = vector(s.rows() * s.heads);
+    const Vec log_sum = vector(s.rows() * s.heads);
     const Vec scratch = vector(std::max<Index>(1, std::max(p.attention_scratch(s, false), p.attention_scratch(s, true))));
-    const double words = static_cast<double>(out), product = words * static_cast<double>(s.length), tokens = static_cast<double>(s.rows());
-    p.attention_forward(exec, s, qkv, y, log_sum, scratch);  // backward reads what it leaves
-    bench.measure(label + "/forward", {16 * words, 2 * product, tokens, "token", 0},
-                  [&] { p.attention_forward(exec, s, qkv, y, log_sum, scratch); });
-    bench.measure(label + "/backward", {32 * words, 5 * product, tokens, "token", 0},
-                  [&] { p.attention_backward(exec, s, qkv, y, dy, log_sum, false, dqkv, scratch); });
+    const double product = static_cast<double>(out) * static_cast<double>(s.length), tokens = static_cast<double>(s.rows());
+    const auto measure = [&](double word_bytes, const std::function<void()>& forward, const std::function<void()>& backward) {
+      forward();  // backward reads what it leaves
+      bench.measure(label + "/forward", {4 * word_bytes * static_cast<double>(out), 2 * product, tokens, "token", 0}, forward);
+      bench.measure(label + "/backward", {8 * word_bytes * static_cast<double>(out), 5 * product, tokens, "token", 0}, backward);
+    };
+    const Vec qkv = uniform(exec, 3 * out, 1), dy = uniform(exec, out, 2);
+    if (backend::keeps_bf16() && p.attends_bf16(s)) {
+      const auto half = [](Index n) { return Bf16Vec("varion::bench::attention", static_cast<size_t>(n)); };
+      const Bf16Vec small = half(3 * out), above = half(out), y = half(out), dqkv = half(3 * out);
+      Kokkos::deep_copy(exec, small, qkv);
+      Kokkos::deep_copy(exec, above, dy);
+      measure(2, [&] { p.attention_forward_bf16(exec, s, small, y, log_sum); },
+              [&] { p.attention_backward_bf16(exec, s, small, y, above, log_sum, false, dqkv, scratch); });
+    } else {
+      const Vec y = vector(out), dqkv = vector(3 * out);
+      measure(4, [&] { p.attention_forward(exec, s, qkv, y, log_sum, scratch); },
+              [&] { p.attention_backward(exec, s, qkv, y, dy, log_sum, false, dqkv, scratch); });
+    }
   }
 }
 

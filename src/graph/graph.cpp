@@ -29,14 +29,22 @@ Node Graph::record(Record r) {
   e.wants_grad = std::any_of(r.parameters.begin(), r.parameters.end(), [](int p) { return !Layout::is_frozen(p); });
   for (const Node n : r.inputs) {
     ensure(n.id >= 0 && n.id < size(), "op '", r.op, "' uses a node that does not exist");
+    ensure(r.takes_bf16 || !bf16(n), "op '", r.op, "' takes no bfloat16");
     e.wants_grad = e.wants_grad || entry(n).wants_grad;
+  }
+  if (r.sum.id >= 0) {
+    ensure(is_open_sum(r.sum), "op '", r.op, "' takes over no sum");
+    entry(r.sum).record.forward = nullptr;
   }
   e.record = std::move(r);
   nodes_.push_back(std::move(e));
   return Node{size() - 1};
 }
 
-void Graph::output(Node n) { entry(n).is_output = true; }
+void Graph::output(Node n) {
+  ensure(!bf16(n), "an output in bfloat16");
+  entry(n).is_output = true;
+}
 
 double Graph::flops(bool backward) const {
   double sum = 0;
@@ -78,7 +86,7 @@ std::vector<int> Graph::share_gradients() const {
       const bool safe = std::all_of(group.begin(), group.end(), [&](int z) {
         return z >= i || (waits_in_peace(z, x.id, i) && waits_in_peace(x.id, z, i));
       });
-      if (!entry(x).wants_grad || entry(x).record.changes_grad || !first || !safe) continue;
+      if (!entry(x).wants_grad || entry(x).record.changes_grad || bf16(x) != bf16(Node{i}) || !first || !safe) continue;
       owner_of[static_cast<size_t>(x.id)] = owner;
       group.push_back(x.id);
     }
@@ -101,6 +109,11 @@ void Graph::finish(bool backward) {
       use = std::max(use, i);
       last_consumer[static_cast<size_t>(x.id)] = i;
     }
+    if (r.sum.id >= 0)
+      for (const Node x : entry(r.sum).record.inputs) {
+        auto& use = last_use[static_cast<size_t>(x.id)];
+        use = std::max(use, i);
+      }
     if (backward)
       for (const Node x : r.keep) {
         auto& use = last_use[static_cast<size_t>(x.id)];
@@ -123,13 +136,14 @@ void Graph::finish(bool backward) {
     Entry& e = nodes_[static_cast<size_t>(i)];
     const Record& r = e.record;
     const int begin = e.is_input ? 0 : i;
-    place(e.value, r.shape.size(), begin, e.is_output ? end : last_use[static_cast<size_t>(i)]);
+    const Index words = r.bf16 ? (r.shape.size() + 1) / 2 : r.shape.size();
+    place(e.value, words, begin, e.is_output ? end : last_use[static_cast<size_t>(i)]);
     place(e.scratch_forward, r.scratch_forward, i, i);
     place(e.saved, r.saved, i, backward ? back(i) : i);
     if (backward && e.wants_grad) {
       const int consumer = last_consumer[static_cast<size_t>(i)];
       if (owner_of[static_cast<size_t>(i)] == i)
-        place(e.grad, r.shape.size(), consumer < 0 ? n : back(consumer), last_read[static_cast<size_t>(i)]);
+        place(e.grad, words, consumer < 0 ? n : back(consumer), last_read[static_cast<size_t>(i)]);
       place(e.scratch_backward, r.scratch_backward, back(i), back(i));
     }
   }
@@ -146,7 +160,14 @@ Vec Graph::view(const Place& p) const {
   return p.words == 0 ? Vec() : slice(arena_, p.offset, p.words);
 }
 
-Vec Replay::value(Node n) const { return graph_.view(graph_.entry(n).value); }
+AnyVec Graph::any_view(Node n, const Place& p) const {
+  const Vec words = view(p);
+  if (!bf16(n)) return words;
+  return Bf16Vec(reinterpret_cast<Bfloat16*>(words.data()), p.words == 0 ? 0 : static_cast<size_t>(shape(n).size()));
+}
+
+Vec Replay::value(Node n) const { return std::get<Vec>(any_value(n)); }
+AnyVec Replay::any_value(Node n) const { return graph_.any_view(n, graph_.entry(n).value); }
 
 IntVec Replay::ints(Node n) const {
   ensure(graph_.entry(n).integers, "node ", n.id, " does not hold integers");
@@ -155,18 +176,23 @@ IntVec Replay::ints(Node n) const {
 }
 
 bool Replay::wants_grad(Node n) const { return graph_.entry(n).wants_grad; }
-ConstVec Replay::grad_of(Node n) const { return graph_.view(graph_.entry(n).grad); }
+AnyVec Replay::any_grad_of(Node n) const { return graph_.any_view(n, graph_.entry(n).grad); }
+ConstVec Replay::grad_of(Node n) const { return std::get<Vec>(any_grad_of(n)); }
 
 Vec Replay::own_grad(Node n) const {
   ensure(graph_.entry(n).record.changes_grad, "op '", graph_.op(n), "' did not say that it changes its gradient");
   return graph_.view(graph_.entry(n).grad);
 }
 
-GradSlot Replay::grad(Node n) {
+AnyGradSlot Replay::any_grad(Node n) {
   char& written = node_written_[static_cast<size_t>(n.id)];
-  const GradSlot slot{graph_.view(graph_.entry(n).grad), written != 0};
+  const AnyGradSlot slot{any_grad_of(n), written != 0};
   written = 1;
   return slot;
+}
+GradSlot Replay::grad(Node n) {
+  const AnyGradSlot slot = any_grad(n);
+  return {std::get<Vec>(slot.data), slot.add};
 }
 
 ConstVec Replay::parameter(int index) const {
@@ -203,18 +229,19 @@ void Replay::forward() {
   }
 }
 
-/// dx (+)= dy. 8 or 12 bytes per element.
-void pass_gradient(const Exec& exec, ConstVec dy, GradSlot out) {
+/// dx (+)= dy. 8 or 12 bytes per element, 6 or 8 where dx is kept in bfloat16.
+template <class V>
+void pass_to(const Exec& exec, ConstVec dy, const V& dx, bool add) {
   const Index n = static_cast<Index>(dy.extent(0));
-  if (out.add)
-    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(out.data), writes(), KOKKOS_LAMBDA(const Streams<1, 1, 0>& s, int lo, int hi) {
+  if (add)
+    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(dx), writes(), KOKKOS_LAMBDA(const Streams<1, 1, 0>& s, int lo, int hi) {
       const Real* const from = s.read[0];
       Real* const to = s.update[0];
       VARION_IVDEP
       for (int i = lo; i < hi; ++i) to[i] += from[i];
     });
   else
-    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(), writes(out.data), KOKKOS_LAMBDA(const Streams<1, 0, 1>& s, int lo, int hi) {
+    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(), writes(dx), KOKKOS_LAMBDA(const Streams<1, 0, 1>& s, int lo, int hi) {
       const Real* const from = s.read[0];
       Real* const to = s.write[0];
       VARION_IVDEP
@@ -222,11 +249,16 @@ void pass_gradient(const Exec& exec, ConstVec dy, GradSlot out) {
     });
 }
 
+void pass_gradient(const Exec& exec, ConstVec dy, const AnyGradSlot& out) {
+  std::visit([&](const auto& dx) { pass_to(exec, dy, dx, out.add); }, out.data);
+}
+
 void Replay::pass_gradients(Node sum) {
   for (const Node x : graph_.entry(sum).record.passes) {
     if (!graph_.entry(x).wants_grad) continue;
-    const GradSlot slot = grad(x);
-    if (slot.data.data() != grad_of(sum).data()) pass_gradient(exec, grad_of(sum), slot);
+    const AnyGradSlot slot = any_grad(x);
+    const auto* const own = std::get_if<Vec>(&slot.data);
+    if (own == nullptr || own->data() != grad_of(sum).data()) pass_gradient(exec, grad_of(sum), slot);
   }
 }
 

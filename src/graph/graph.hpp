@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/bfloat16.hpp"
 #include "core/layout.hpp"
 #include "core/random.hpp"
 #include "core/types.hpp"
@@ -27,6 +28,11 @@ class Graph;
 /// A gradient buffer to write: add to it when somebody has written before, else overwrite.
 struct GradSlot {
   Vec data;
+  bool add;
+};
+/// The same, of either kind.
+struct AnyGradSlot {
+  AnyVec data;
   bool add;
 };
 
@@ -50,6 +56,10 @@ class Replay {
   ConstVec grad_of(Node n) const;  // the finished gradient of an op's output
   Vec own_grad(Node n) const;      // the same, to be changed in place by that op's backward
   GradSlot grad(Node n);           // the buffer to add an input's gradient to
+  // The same of nodes that may be kept in bfloat16 (Record::bf16), as their gradients then are too.
+  AnyVec any_value(Node n) const;
+  AnyVec any_grad_of(Node n) const;
+  AnyGradSlot any_grad(Node n);
   ConstVec parameter(int index) const;
   bool trains(int index) const;  // false for a frozen parameter, which has no gradient
   GradSlot parameter_grad(int index);
@@ -68,7 +78,7 @@ class Replay {
 using Kernel = std::function<void(Replay&, Node self)>;
 
 /// dx (+)= dy: an input that reaches the output unchanged.
-void pass_gradient(const Exec& exec, ConstVec dy, GradSlot out);
+void pass_gradient(const Exec& exec, ConstVec dy, const AnyGradSlot& out);
 
 /// What an op tells the graph about one node.
 struct Record {
@@ -78,10 +88,13 @@ struct Record {
   Shape shape;
   Kernel forward, backward;
   std::vector<Node> keep;  // inputs whose values backward reads
+  Node sum;                // the node before, whose forward this one's sees to (Graph::is_open_sum)
   bool keep_output = false;
   // Inputs whose gradient is that of the output, as a sum's terms: backward need not see to them. Where nobody can
   // tell the difference they use the same memory and nothing is copied.
   std::vector<Node> passes;
+  bool bf16 = false;           // the output and its gradient are kept in bfloat16
+  bool takes_bf16 = false;     // inputs may be kept so
   bool changes_grad = false;   // backward overwrites the gradient of the output (own_grad): it is shared with nobody
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
@@ -113,7 +126,14 @@ class Graph {
   const Shape& shape(Node n) const { return entry(n).record.shape; }
   bool wants_grad(Node n) const { return entry(n).wants_grad; }
   const std::string& op(Node n) const { return entry(n).record.op; }
+  const std::vector<Node>& inputs(Node n) const { return entry(n).record.inputs; }
+  /// Whether `n` is a sum of two and the last node recorded: the next one may write its value along with its own.
+  bool is_open_sum(Node n) const { return n.id == size() - 1 && op(n) == "add" && !entry(n).is_output; }
   const Layout& layout() const { return *layout_; }
+  bool bf16(Node n) const { return entry(n).record.bf16; }
+  /// Whether ops may keep in bfloat16 what only products, sums and activations between them read.
+  bool keeps_bf16() const { return keeps_bf16_; }
+  void keep_bf16(bool on) { keeps_bf16_ = on; }
   bool trains(int parameter) const { return parameter >= 0 && !Layout::is_frozen(parameter); }
   Index decodes() const { return decodes_; }
   int size() const { return static_cast<int>(nodes_.size()); }
@@ -138,11 +158,13 @@ class Graph {
   const Entry& entry(Node n) const { return nodes_[static_cast<size_t>(n.id)]; }
   Entry& entry(Node n) { return nodes_[static_cast<size_t>(n.id)]; }
   Vec view(const Place& p) const;
+  AnyVec any_view(Node n, const Place& p) const;
   /// For each node the one whose gradient's memory its gradient uses: itself, or a sum it went into.
   std::vector<int> share_gradients() const;
 
   Layout* layout_;
   Index decodes_;
+  bool keeps_bf16_ = false;
   std::vector<Entry> nodes_;
   Vec arena_;
   Index arena_words_ = 0, unshared_words_ = 0;

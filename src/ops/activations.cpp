@@ -37,6 +37,18 @@ struct Gelu {  // x Phi(x)
     return std::fma(x, density, below);
   }
 };
+struct GeluNear {  // the same on its way to bfloat16
+  static KOKKOS_INLINE_FUNCTION Real value(Real x) {
+    Real density, below;
+    normal_near(x, density, below);
+    return x * below;
+  }
+  static KOKKOS_INLINE_FUNCTION Real slope(Real x) {
+    Real density, below;
+    normal_near(x, density, below);
+    return std::fma(x, density, below);
+  }
+};
 struct GeluTanh {  // x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3): x times the sigmoid of 2 u
   static KOKKOS_INLINE_FUNCTION Real sigmoid(Real x) {
     const Real u = Real(1.5957691216057308) * std::fma(Real(0.044715) * x, x * x, x);
@@ -49,9 +61,9 @@ struct GeluTanh {  // x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3):
   }
 };
 
-/// y = f(x). 8 bytes per element.
-template <class F>
-void activation_forward(const Exec& exec, const std::string& label, ConstVec x, Vec y) {
+/// y = f(x). 8 bytes per element, 4 where x and y are kept in bfloat16.
+template <class F, class V>
+void activation_forward(const Exec& exec, const std::string& label, const V& x, const V& y) {
   for_streams(label.c_str(), exec, 0, static_cast<Index>(x.extent(0)), reads(x), updates(), writes(y),
               KOKKOS_LAMBDA(const Streams<1, 0, 1>& s, int lo, int hi) {
                 const Real* const in = s.read[0];
@@ -61,12 +73,12 @@ void activation_forward(const Exec& exec, const std::string& label, ConstVec x, 
               });
 }
 
-/// dx = dy f'(x): 12 bytes per element, 16 where it adds.
-template <class F>
-void activation_backward(const Exec& exec, const std::string& label, ConstVec x, ConstVec dy, GradSlot slot) {
+/// dx = dy f'(x): 12 bytes per element, 16 where it adds; half of that in bfloat16.
+template <class F, class V>
+void activation_backward(const Exec& exec, const std::string& label, const V& x, const V& dy, const V& dx, bool add) {
   const Index n = static_cast<Index>(x.extent(0));
-  if (slot.add)
-    for_streams(label.c_str(), exec, 0, n, reads(x, dy), updates(slot.data), writes(),
+  if (add)
+    for_streams(label.c_str(), exec, 0, n, reads(x, dy), updates(dx), writes(),
                 KOKKOS_LAMBDA(const Streams<2, 1, 0>& s, int lo, int hi) {
                   const Real *const in = s.read[0], *const above = s.read[1];
                   Real* const out = s.update[0];
@@ -74,7 +86,7 @@ void activation_backward(const Exec& exec, const std::string& label, ConstVec x,
                   for (int i = lo; i < hi; ++i) out[i] += above[i] * F::slope(in[i]);
                 });
   else
-    for_streams(label.c_str(), exec, 0, n, reads(x, dy), updates(), writes(slot.data),
+    for_streams(label.c_str(), exec, 0, n, reads(x, dy), updates(), writes(dx),
                 KOKKOS_LAMBDA(const Streams<2, 0, 1>& s, int lo, int hi) {
                   const Real *const in = s.read[0], *const above = s.read[1];
                   Real* const out = s.write[0];
@@ -83,7 +95,8 @@ void activation_backward(const Exec& exec, const std::string& label, ConstVec x,
                 });
 }
 
-template <class F>
+/// `Near`: what does for numbers in bfloat16.
+template <class F, class Near = F>
 Node activation(Graph& g, Node x, const std::string& name) {
   Record r;
   r.op = name;
@@ -92,11 +105,19 @@ Node activation(Graph& g, Node x, const std::string& name) {
   r.keep = {x};
   const std::string forward = "varion::" + name + "::forward";
   const std::string backward = "varion::" + name + "::backward";
+  r.bf16 = r.takes_bf16 = g.bf16(x);
   r.forward = [=](Replay& p, Node y) {
-    activation_forward<F>(p.exec, forward, p.value(x), p.value(y));
+    const AnyVec from = p.any_value(x), to = p.any_value(y);
+    if (in_bf16(from)) activation_forward<Near>(p.exec, forward, std::get<Bf16Vec>(from), std::get<Bf16Vec>(to));
+    else activation_forward<F>(p.exec, forward, std::get<Vec>(from), std::get<Vec>(to));
   };
   r.backward = [=](Replay& p, Node y) {
-    activation_backward<F>(p.exec, backward, p.value(x), p.grad_of(y), p.grad(x));
+    const AnyGradSlot dx = p.any_grad(x);
+    const AnyVec from = p.any_value(x), dy = p.any_grad_of(y);
+    if (in_bf16(from))
+      activation_backward<Near>(p.exec, backward, std::get<Bf16Vec>(from), std::get<Bf16Vec>(dy), std::get<Bf16Vec>(dx.data), dx.add);
+    else
+      activation_backward<F>(p.exec, backward, std::get<Vec>(from), std::get<Vec>(dy), std::get<Vec>(dx.data), dx.add);
   };
   return g.record(std::move(r));
 }
@@ -104,7 +125,7 @@ Node activation(Graph& g, Node x, const std::string& name) {
 Node relu(Graph& g, Node x) { return activation<Relu>(g, x, "relu"); }
 Node silu(Graph& g, Node x) { return activation<Silu>(g, x, "silu"); }
 Node tanh(Graph& g, Node x) { return activation<Tanh>(g, x, "tanh"); }
-Node gelu(Graph& g, Node x) { return activation<Gelu>(g, x, "gelu"); }
+Node gelu(Graph& g, Node x) { return activation<Gelu, GeluNear>(g, x, "gelu"); }
 Node gelu_tanh(Graph& g, Node x) { return activation<GeluTanh>(g, x, "gelu_tanh"); }
 
 namespace {

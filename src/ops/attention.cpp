@@ -75,22 +75,33 @@ Node attention(Graph& g, Node qkv, const AttentionOptions& o) {
   ensure(shape.rank == 2 && shape[0] % o.length == 0 && shape[1] % (3 * o.heads) == 0, "attention of ", o.heads, " heads over ", o.length,
          " positions wants [N, 3 D], not ", shape.text());
   const backend::Attention s{shape[0] / o.length, o.length, o.heads, shape[1] / 3 / o.heads, o.causal};
+  const auto& provider = backend::provider();
+  if (g.bf16(qkv) && !provider.attends_bf16(s)) qkv = in_float32(g, qkv);
   Record r;
   r.op = "attention";
   r.inputs = {qkv};
   r.shape = {shape[0], shape[1] / 3};
   r.keep = {qkv};
   r.keep_output = true;
+  r.bf16 = r.takes_bf16 = g.bf16(qkv);
   r.saved = s.rows() * s.heads;
-  r.scratch_forward = backend::provider().attention_scratch(s, false);
-  r.scratch_backward = backend::provider().attention_scratch(s, true);
+  r.scratch_forward = provider.attention_scratch(s, false);
+  r.scratch_backward = provider.attention_scratch(s, true);
   r.flops = 4.0 * static_cast<double>(s.rows() * s.length) * static_cast<double>(s.heads * s.width) * (o.causal ? 0.5 : 1.0);
   r.forward = [=](Replay& p, Node y) {
-    backend::provider().attention_forward(p.exec, s, p.value(qkv), p.value(y), p.saved(y), p.scratch(y));
+    const AnyVec from = p.any_value(qkv), to = p.any_value(y);
+    if (in_bf16(from)) backend::provider().attention_forward_bf16(p.exec, s, std::get<Bf16Vec>(from), std::get<Bf16Vec>(to), p.saved(y));
+    else backend::provider().attention_forward(p.exec, s, std::get<Vec>(from), std::get<Vec>(to), p.saved(y), p.scratch(y));
   };
   r.backward = [=](Replay& p, Node y) {
-    const GradSlot dx = p.grad(qkv);
-    backend::provider().attention_backward(p.exec, s, p.value(qkv), p.value(y), p.grad_of(y), p.saved(y), dx.add, dx.data, p.scratch(y));
+    const AnyGradSlot dx = p.any_grad(qkv);
+    const AnyVec from = p.any_value(qkv), out = p.any_value(y), dy = p.any_grad_of(y);
+    if (in_bf16(from))
+      backend::provider().attention_backward_bf16(p.exec, s, std::get<Bf16Vec>(from), std::get<Bf16Vec>(out), std::get<Bf16Vec>(dy), p.saved(y),
+                                                  dx.add, std::get<Bf16Vec>(dx.data), p.scratch(y));
+    else
+      backend::provider().attention_backward(p.exec, s, std::get<Vec>(from), std::get<Vec>(out), std::get<Vec>(dy), p.saved(y), dx.add,
+                                             std::get<Vec>(dx.data), p.scratch(y));
   };
   return g.record(std::move(r));
 }

@@ -14,15 +14,14 @@ Index chunks(Index rows) { return (rows + kChunk - 1) / kChunk; }
 }  // namespace
 
 /// `count` columns of `rows` rows, `stride` numbers apart: their sums, and with `relu` dy masked in place.
-template <bool relu>
-KOKKOS_INLINE_FUNCTION void sum_rows(Index rows, Index stride, int count, const Real* y, Real* dy, bool add, Real* sum) {
+template <bool relu, class E>
+KOKKOS_INLINE_FUNCTION void sum_rows(Index rows, Index stride, int count, const Real* y, E* dy, bool add, Real* sum) {
   Real s[kColumns] = {};
   for (Index n = 0; n < rows; ++n) {
-    Real* const d = dy + n * stride;
-    const Real* const out = relu ? y + n * stride : nullptr;
+    E* const d = dy + n * stride;
     VARION_LANES
     for (int k = 0; k < count; ++k) {
-      if (relu) d[k] = out[k] > 0 ? d[k] : Real(0);
+      if constexpr (relu) d[k] = y[n * stride + k] > 0 ? d[k] : Real(0);
       s[k] += d[k];
     }
   }
@@ -30,8 +29,8 @@ KOKKOS_INLINE_FUNCTION void sum_rows(Index rows, Index stride, int count, const 
 }
 
 /// sum [chunks, columns] = the sums of `rows` rows, chunk by chunk.
-template <bool relu>
-void chunk_sums(const Exec& exec, Index rows, Index columns, const Real* y, Real* dy, bool add, Real* sum) {
+template <bool relu, class E>
+void chunk_sums(const Exec& exec, Index rows, Index columns, const Real* y, E* dy, bool add, Real* sum) {
   const Index across = (columns + kColumns - 1) / kColumns;
   Kokkos::parallel_for(
       "varion::column_sum::chunks", Range(exec, 0, chunks(rows) * across), KOKKOS_LAMBDA(const Index item) {
@@ -46,8 +45,8 @@ void chunk_sums(const Exec& exec, Index rows, Index columns, const Real* y, Real
 }
 
 namespace {
-template <bool relu>
-void sum_all(const Exec& exec, Index rows, Index columns, const Real* y, Real* dy, GradSlot sum, Vec scratch) {
+template <bool relu, class E>
+void sum_all(const Exec& exec, Index rows, Index columns, const Real* y, E* dy, GradSlot sum, Vec scratch) {
   ensure(static_cast<Index>(scratch.extent(0)) >= column_sum_words(rows, columns), "column_sum: scratch");
   Real* to = chunks(rows) > 1 ? scratch.data() : sum.data.data();
   chunk_sums<relu>(exec, rows, columns, y, dy, chunks(rows) == 1 && sum.add, to);
@@ -68,6 +67,10 @@ Index column_sum_words(Index rows, Index columns) {
 
 void column_sum(const Exec& exec, Index rows, Index columns, ConstVec dy, GradSlot sum, Vec scratch) {
   sum_all<false>(exec, rows, columns, nullptr, const_cast<Real*>(dy.data()), sum, scratch);  // only the masked form writes
+}
+
+void any_column_sum(const Exec& exec, Index rows, Index columns, const AnyVec& dy, GradSlot sum, Vec scratch) {
+  std::visit([&](const auto& d) { sum_all<false>(exec, rows, columns, nullptr, d.data(), sum, scratch); }, dy);
 }
 
 void relu_column_sum(const Exec& exec, Index rows, Index columns, ConstVec y, Vec dy, GradSlot sum, Vec scratch) {

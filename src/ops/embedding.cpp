@@ -61,24 +61,28 @@ void token_gradient_columns(const Exec& exec, Index rows, Index width, ConstIntV
 }
 
 /// order = the rows by token, those of one token in their order; run[p] = how many rows have the token of order[p] where it is the
-/// first of them, else 0. `rows` squared comparisons, three times; a warp a row on a GPU.
+/// first of them, else 0. `rows` squared comparisons, whose three counts are one sum of 21 bits each; a warp a row on a GPU.
 void sort_tokens(const Exec& exec, Index rows, ConstIntVec token, std::int32_t* order, std::int32_t* run) {
   constexpr int team_rows = kHostExec ? 1 : 4;
+  constexpr std::int64_t equal_one = Index(1) << kSortBits, earlier_one = equal_one << kSortBits, mask = equal_one - 1;
   Kokkos::parallel_for(
       "varion::embedding::sort", Team(exec, static_cast<int>((rows + team_rows - 1) / team_rows), team_rows, kHostExec ? 1 : 32),
       KOKKOS_LAMBDA(const Member& team) {
         const Index n = team.league_rank() * team_rows + team.team_rank();
         if (n >= rows) return;
         const std::int32_t own = token(n);
-        std::int32_t smaller = 0, earlier = 0, equal = 0;
-        const auto every = Kokkos::ThreadVectorRange(team, rows);
-        Kokkos::parallel_reduce(every, [&](const Index m, std::int32_t& count) { count += token(m) < own ? 1 : 0; }, smaller);
-        Kokkos::parallel_reduce(every, [&](const Index m, std::int32_t& count) { count += token(m) == own ? 1 : 0; }, equal);
+        std::int64_t counts = 0;
         Kokkos::parallel_reduce(
-            Kokkos::ThreadVectorRange(team, n), [&](const Index m, std::int32_t& count) { count += token(m) == own ? 1 : 0; }, earlier);
+            Kokkos::ThreadVectorRange(team, rows),
+            [&](const Index m, std::int64_t& sum) {
+              const std::int32_t other = token(m);
+              sum += other < own ? 1 : other > own ? 0 : m < n ? equal_one + earlier_one : equal_one;
+            },
+            counts);
+        const Index smaller = counts & mask, equal = counts >> kSortBits & mask, earlier = counts >> 2 * kSortBits;
         Kokkos::single(Kokkos::PerThread(team), [&] {
           order[smaller + earlier] = static_cast<std::int32_t>(n);
-          run[smaller + earlier] = earlier == 0 ? equal : 0;
+          run[smaller + earlier] = earlier == 0 ? static_cast<std::int32_t>(equal) : 0;
         });
       });
 }
@@ -86,7 +90,7 @@ void sort_tokens(const Exec& exec, Index rows, ConstIntVec token, std::int32_t* 
 /// The same, a team for 128 columns of every token's run.
 void token_gradient_sorted(const Exec& exec, Index rows, Index width, ConstIntVec token, ConstVec dy, Vec table, Vec scratch) {
   constexpr Index columns = 128;
-  ensure(static_cast<Index>(scratch.extent(0)) >= token_gradient_words(rows), "token_gradient_sorted: scratch");
+  ensure(rows <= kMostSorted && static_cast<Index>(scratch.extent(0)) >= token_gradient_words(rows), "token_gradient_sorted: scratch");
   auto* const order = reinterpret_cast<std::int32_t*>(scratch.data());
   auto* const run = order + rows;
   sort_tokens(exec, rows, token, order, run);
@@ -119,7 +123,8 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
   r.parameters = {table, positions};
   r.shape = {rows, width};
   r.keep = {tokens};
-  if (!kHostExec) r.scratch_backward = token_gradient_words(rows);
+  const bool sorts = !kHostExec && rows <= kMostSorted;
+  if (sorts) r.scratch_backward = token_gradient_words(rows);
   r.forward = [=](Replay& p, Node y) {
     embedding_forward(p.exec, rows, width, length, p.position, p.ints(tokens), p.parameter(table), p.parameter(positions), p.value(y));
   };
@@ -129,8 +134,8 @@ Node embedding(Graph& g, Node tokens, const std::string& name, const EmbeddingOp
     if (!p.trains(table)) return;
     const GradSlot slot = p.parameter_grad(table);
     if (!slot.add) fill(p.exec, slot.data, 0);
-    if (kHostExec) token_gradient_columns(p.exec, rows, width, p.ints(tokens), dy, slot.data);
-    else token_gradient_sorted(p.exec, rows, width, p.ints(tokens), dy, slot.data, p.scratch(y));
+    if (sorts) token_gradient_sorted(p.exec, rows, width, p.ints(tokens), dy, slot.data, p.scratch(y));
+    else token_gradient_columns(p.exec, rows, width, p.ints(tokens), dy, slot.data);
   };
   return g.record(std::move(r));
 }

@@ -1,7 +1,7 @@
 // Two ways to the same gradients, for the tests to compare: in one pass over some rows on a host, rows and columns apart on a GPU.
 #pragma once
 
-#include "core/types.hpp"
+#include "core/bfloat16.hpp"
 #include "graph/graph.hpp"
 
 namespace varion {
@@ -10,10 +10,11 @@ namespace varion {
 Index layer_norm_chunks(Index rows);
 
 /// With z = (x - mean) r and e = dy gamma: dx (+)= r (e - mean(e) - z mean(e z)), where it is wanted; part[0][chunk] = the chunk's sums
-/// of dy z, part[1][chunk], where it shifts, of dy; part [2, chunks, D]. 16 bytes per element, by rows 8 more.
-void layer_norm_backward(const Exec&, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r, ConstVec dy,
+/// of dy z, part[1][chunk], where it shifts, of dy; part [2, chunks, D]. 16 bytes per element, by rows 8 more; dy in
+/// bfloat16 halves its part.
+void layer_norm_backward(const Exec&, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r, const AnyVec& dy,
                          bool shifts, bool wants, GradSlot dx, Vec part);
-void layer_norm_backward_rows(const Exec&, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r, ConstVec dy,
+void layer_norm_backward_rows(const Exec&, Index rows, Index width, ConstVec x, ConstVec gamma, ConstVec mean, ConstVec r, const AnyVec& dy,
                               bool shifts, bool wants, GradSlot dx, Vec part);
 
 }  // namespace varion

@@ -7,15 +7,15 @@
 
 namespace varion {
 
-/// y[n, d] = y[n, d] + bias[d], behind which a ReLU may stand. 8 bytes per element.
-template <bool relu>
-void add_bias(const Exec& exec, Index rows, Index columns, ConstVec bias, Vec y) {
+/// y[n, d] = y[n, d] + bias[d], behind which a ReLU may stand. 8 bytes per element, 4 in bfloat16.
+template <bool relu, class V>
+void add_bias(const Exec& exec, Index rows, Index columns, ConstVec bias, const V& y) {
   constexpr Index width = kHostExec ? 256 : 1;  // columns an item
   const Index across = (columns + width - 1) / width;
   Kokkos::parallel_for(
       "varion::linear::bias", Range(exec, 0, rows * across), KOKKOS_LAMBDA(const Index item) {
         const Index first = item % across * width, end = columns - first < width ? columns : first + width;
-        Real* const row = y.data() + item / across * columns;
+        auto* const row = y.data() + item / across * columns;
         const Real* const b = bias.data();
         VARION_IVDEP
         for (Index d = first; d < end; ++d) {
@@ -24,6 +24,34 @@ void add_bias(const Exec& exec, Index rows, Index columns, ConstVec bias, Vec y)
         }
       });
 }
+
+/// Rows in bfloat16, `pitch` numbers apart; what pads them is read by nobody. 6 bytes per element.
+void round_rows(const Exec& exec, Index rows, Index columns, Index pitch, ConstVec from, Bf16Vec to) {
+  const Index groups = (columns + 3) / 4;
+  Kokkos::parallel_for(
+      "varion::linear::round", Range(exec, 0, rows * groups), KOKKOS_LAMBDA(const Index item) {
+        const Index n = item / groups, d = item % groups * 4;
+        const Real* const x = from.data() + n * columns + d;
+        Bfloat16* const y = to.data() + n * pitch + d;
+        if (d + 4 <= columns && reinterpret_cast<std::uintptr_t>(x) % 16 == 0) {
+          const auto four = *reinterpret_cast<const Pack<Real, 4>*>(x);
+          *reinterpret_cast<Pack<Bfloat16, 4>*>(y) = {{four.at[0], four.at[1], four.at[2], four.at[3]}};
+        } else {
+          for (Index k = 0; k < 4 && d + k < columns; ++k) y[k] = x[k];
+        }
+      });
+}
+
+namespace {
+/// A gradient as the factor of two products, in bfloat16 if the graph keeps that: rounded once, not by either.
+backend::Matrix factor_of(Replay& p, bool rounds, Index rows, Index columns, const AnyVec& dy, Vec scratch) {
+  if (!rounds || in_bf16(dy)) return {dy, columns};
+  const Index pitch = bf16_pitch(columns);
+  const Bf16Vec to(reinterpret_cast<Bfloat16*>(scratch.data()), static_cast<size_t>(rows * pitch));
+  round_rows(p.exec, rows, columns, pitch, std::get<Vec>(dy), to);
+  return {to, pitch};
+}
+}  // namespace
 
 Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions options) {
   const Shape shape = g.shape(x);
@@ -42,30 +70,36 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
   r.parameters = {w};
   if (bias) r.parameters.push_back(b);
   r.shape = {n, out};
+  r.takes_bf16 = true;
+  r.bf16 = options.for_products && !activates && g.keeps_bf16();
   if (g.trains(w)) r.keep = {x};
   r.flops = 2.0 * static_cast<double>(n * out) * static_cast<double>(in);
   r.keep_output = r.changes_grad = activates;
   const Index sum_words = bias ? column_sum_words(n, out) : 0;
   const bool drops = activates && !g.trains(b);  // the pass behind a ReLU sums columns even if nobody wants the sum
-  r.scratch_backward = sum_words + (drops ? out : 0);
+  const bool rounds = g.keeps_bf16() && !r.bf16 && g.trains(w) && g.wants_grad(x);
+  const Index own = sum_words + (drops ? out : 0), own_words = (own + 3) / 4 * 4;  // the rounded gradient lies at 16 bytes
+  r.scratch_backward = rounds ? own_words + n * bf16_pitch(out) / 2 : own;
   r.forward = [=](Replay& p, Node y) {  // y = x W^T + b
-    backend::provider().gemm(p.exec, false, true, n, out, in, p.value(x), p.parameter(w), false, p.value(y));
+    const AnyVec to = p.any_value(y);
+    backend::multiply(p.exec, false, true, n, out, in, {p.any_value(x), in}, {p.parameter(w), in}, false, {to, out});
     if (activates) add_bias<true>(p.exec, n, out, p.parameter(b), p.value(y));
-    else if (bias) add_bias<false>(p.exec, n, out, p.parameter(b), p.value(y));
+    else if (bias) std::visit([&](const auto& v) { add_bias<false>(p.exec, n, out, p.parameter(b), v); }, to);
   };
   r.backward = [=](Replay& p, Node y) {
-    const ConstVec dy = p.grad_of(y);
+    const AnyVec dy = p.any_grad_of(y);
     if (activates)
       relu_column_sum(p.exec, n, out, p.value(y), p.own_grad(y), drops ? GradSlot{slice(p.scratch(y), sum_words, out), false} : p.parameter_grad(b),
                       p.scratch(y));
-    else if (bias && p.trains(b)) column_sum(p.exec, n, out, dy, p.parameter_grad(b), p.scratch(y));
+    else if (bias && p.trains(b)) any_column_sum(p.exec, n, out, dy, p.parameter_grad(b), p.scratch(y));
+    const backend::Matrix above = factor_of(p, rounds, n, out, dy, rounds ? slice(p.scratch(y), own_words, n * bf16_pitch(out) / 2) : Vec());
     if (p.trains(w)) {
       const GradSlot dw = p.parameter_grad(w);
-      backend::provider().gemm(p.exec, true, false, out, in, n, dy, p.value(x), dw.add, dw.data);
+      backend::multiply(p.exec, true, false, out, in, n, above, {p.any_value(x), in}, dw.add, {dw.data, in});
     }
     if (!p.wants_grad(x)) return;
-    const GradSlot dx = p.grad(x);
-    backend::provider().gemm(p.exec, false, false, n, in, out, dy, p.parameter(w), dx.add, dx.data);
+    const AnyGradSlot dx = p.any_grad(x);
+    backend::multiply(p.exec, false, false, n, in, out, above, {p.parameter(w), in}, dx.add, {dx.data, in});
   };
   return g.record(std::move(r));
 }

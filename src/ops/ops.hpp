@@ -41,11 +41,14 @@ struct Op {
 };
 using Ops = Registry<Op>;
 
+// Products, sums and tied heads read nodes of either kind (Record::bf16), and so do activations and attention, whose output is kept as their
+// input is; other ops read float32.
 struct LinearOptions {
   bool bias = true;
   bool relu = false;  // in the pass that adds the bias
   Real deviation = 0;  // of weights that start normal, with biases at 0
   bool zero = false;   // weights start at 0
+  bool for_products = false;  // the output is read by products, attention, sums and activations alone: bfloat16 does where the graph keeps it
 };
 /// y = x W^T + b. x [N, in] -> [N, out]. Parameters name.weight [out, in], name.bias [out],
 /// both U(-1/sqrt(in), 1/sqrt(in)) unless the options say otherwise.
@@ -74,8 +77,9 @@ Node gelu(Graph& g, Node x);       // exact: x times the normal distribution fun
 Node gelu_tanh(Graph& g, Node x);  // its approximation by tanh
 
 /// Layer normalisation over D: gamma (x - mean) / sqrt(var + epsilon) + beta. x [N, D]. Parameters name.weight (1) and, with
-/// `bias`, name.bias (0), each [D] (Ba, Kiros and Hinton 2016).
-Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsilon = Real(1e-5));
+/// `bias`, name.bias (0), each [D] (Ba, Kiros and Hinton 2016). `for_products`: as of LinearOptions. Where x is a sum that was recorded
+/// just before, it is added up in the same pass.
+Node layer_norm(Graph& g, Node x, const std::string& name, bool bias, Real epsilon = Real(1e-5), bool for_products = false);
 
 /// Row token[n] of a table, plus row n % T of another: tokens i32 [N] of sequences of `length` T -> [N, D]. Parameters
 /// name.wte.weight [vocabulary, D] and name.wpe.weight [positions, D], normal with this deviation. Tokens lie in
@@ -118,7 +122,10 @@ Node max_pool(Graph& g, Node x, Index kernel, Index stride);
 Node avg_pool(Graph& g, Node x, Index kernel, Index stride);
 Node global_avg_pool(Graph& g, Node x);  // [N, H, W, C] -> [N, C]
 
-Node add(Graph& g, Node a, Node b);
+Node add(Graph& g, Node a, Node b);  // in float32
+
+/// x, and where it is kept in bfloat16 a copy in float32, for ops that read nothing else.
+Node in_float32(Graph& g, Node x);
 
 /// [N, H, W, C] -> [N, C H W], in PyTorch's (channel first) order, so that the weights of the
 /// linear layer behind it are PyTorch's.

@@ -28,6 +28,7 @@ BatchGraph::BatchGraph(Layout& layout, const Config& config, const DataSet& data
     : graph(layout), batch(n) {
   const Config::Value& precision = config.values().at("train.precision");
   backend::use_precision(precision.text, precision.source + ": train.precision");
+  graph.keep_bf16(backend::keeps_bf16());
   const Model& model = Models::of().find(config.text("model.name"));
   freeze(layout, model, config);
   const bool reads = data.vocabulary > 0, classes = data.classes > 0, text = data.train.is_row();  // text: its tokens are predicted

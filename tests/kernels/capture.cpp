@@ -50,8 +50,15 @@ TEST_CASE("work is recorded where the back end can") {
 
 TEST_CASE("steps launched as one piece have the bits of steps queued kernel by kernel") {
   using Settings = std::vector<std::pair<std::string, std::string>>;
-  const Settings models[] = {{{"data.name", "moons"}, {"model.sizes", "33,17"}},
-                             {{"data.name", "glyphs"}, {"model.name", "lenet"}, {"data.train_size", "40"}, {"data.test_size", "4"}, {"data.global_batch", "8"}}};
+  std::vector<Settings> models{{{"data.name", "moons"}, {"model.sizes", "33,17"}},
+                               {{"data.name", "glyphs"}, {"model.name", "lenet"}, {"data.train_size", "40"}, {"data.test_size", "4"}, {"data.global_batch", "8"}}};
+  Settings text{{"data.name", "sentences"}, {"data.length", "24"}, {"data.global_batch", "8"}, {"model.name", "gpt2"},
+                {"model.layers", "2"},      {"model.heads", "2"},  {"model.width", "32"}};
+  models.push_back(text);
+  if (backend::rounds_factors()) {
+    text.push_back({"train.precision", "bf16"});
+    models.push_back(text);
+  }
   for (const Settings& model : models) {
     std::vector<std::vector<float>> means;
     for (const std::string how : {"auto", "never"}) {
@@ -71,6 +78,7 @@ TEST_CASE("steps launched as one piece have the bits of steps queued kernel by k
     }
     CHECK(means[0] == means[1]);
   }
+  backend::use_precision("fp32", "test");
 }
 
 TEST_CASE("a graph says whether a replay differs from the last") {

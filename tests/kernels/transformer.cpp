@@ -157,6 +157,21 @@ TEST_CASE("vectors of exp and of the normal distribution are as good as they say
     below = std::max(below, std::abs(static_cast<double>(b) / exact - 1));
     density = std::max(density, std::abs(static_cast<double>(d) / (0.3989422804014327 * std::exp(-0.5 * static_cast<double>(v) * static_cast<double>(v))) - 1));
   }
+  double near = 0, near_density = 0;
+  for (double x = -5.5; x < 12; x += 0.0013) {
+    const float v = static_cast<float>(x);
+    float d = 0, b = 0;
+    normal_near(v, d, b);
+    near = std::max(near, std::abs(static_cast<double>(b) / (0.5 * std::erfc(-static_cast<double>(v) / std::sqrt(2.0))) - 1));
+    near_density = std::max(near_density, std::abs(static_cast<double>(d) / (0.3989422804014327 * std::exp(-0.5 * static_cast<double>(v) * static_cast<double>(v))) - 1));
+  }
+  CHECK(near < 2.5e-4);
+  CHECK(near_density < 6e-6);
+  float d = 0, b = 0;
+  normal_near(-20, d, b);
+  CHECK((b >= 0 && b < 2e-8));
+  normal_near(std::nanf(""), d, b);
+  CHECK(std::isnan(b));
   CHECK(below < 6e-6);  // the square in the exponent loses bits in the tail
   CHECK(density < 6e-6);
   CHECK(exp_lane(-1e30f) == 0);
