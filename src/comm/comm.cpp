@@ -361,6 +361,15 @@ std::string Comm::from_first(std::string text) const {
   return text;
 }
 
+void Comm::from_first(std::vector<float>& values) const {
+  if (size_ == 1) return;
+  std::uint64_t size = values.size();
+  check_mpi(MPI_Bcast(&size, 1, MPI_UINT64_T, 0, comm_), "broadcast");
+  values.resize(size);
+  for (size_t at = 0; at < size; at += kChunk)
+    check_mpi(MPI_Bcast(values.data() + at, static_cast<int>(std::min(kChunk, static_cast<size_t>(size) - at)), MPI_FLOAT, 0, comm_), "broadcast");
+}
+
 std::vector<std::string> Comm::gather(const std::string& text) const {
   std::vector<std::string> out(static_cast<size_t>(size_), text);
   if (size_ == 1) return out;

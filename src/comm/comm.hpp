@@ -64,8 +64,9 @@ class Comm {
   std::vector<float> join(const std::vector<float>& own, Index n, bool everywhere) const;
   /// The bits that any rank has set.
   std::uint64_t any(std::uint64_t bits) const;
-  /// The first rank's text, everywhere.
+  /// The first rank's text, everywhere, or numbers.
   std::string from_first(std::string text) const;
+  void from_first(std::vector<float>& values) const;
   /// Everybody's text, everywhere, by rank.
   std::vector<std::string> gather(const std::string& text) const;
   /// One text for every rank, by rank; returns theirs for this one. Errors (70): more than 2 GiB.

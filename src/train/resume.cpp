@@ -1,8 +1,10 @@
 #include "train/resume.hpp"
 
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
 #include "core/error.hpp"
 #include "io/commit_file.hpp"
-#include "io/input_file.hpp"
 #include "train/network.hpp"
 
 namespace varion {
@@ -15,6 +17,33 @@ Config config_of(const io::PosteriorFile& f, const std::string& path) {
   Config config;
   config.read_text(ini->second, path + ":config_ini");
   return config;
+}
+
+/// The first rank's file on every rank but for its history, which the first rank's records hold: attributes as text, vectors as they are.
+void share(io::PosteriorFile& f, const Comm& comm) {
+  nlohmann::json all;
+  if (comm.is_first()) {
+    for (const io::TensorInfo& t : f.tensors) all["tensors"].push_back({t.name, t.shape, t.offset, t.size});
+    for (const auto& [name, values] : f.states) all["states"].push_back(name);
+    all["texts"] = {f.root, f.model, f.train, f.rng, f.data};
+    all["optimizer"] = f.optimizer;
+    all["optim"] = f.optim;
+    all["step"] = f.step;
+  }
+  const std::vector<std::uint8_t> packed = comm.is_first() ? nlohmann::json::to_msgpack(all) : std::vector<std::uint8_t>();  // of any bytes and numbers
+  const std::string sent = comm.from_first(std::string(packed.begin(), packed.end()));
+  if (!comm.is_first()) {
+    all = nlohmann::json::from_msgpack(sent);
+    for (const auto& t : all["tensors"]) f.tensors.push_back({t[0], t[1], t[2], t[3]});
+    for (const auto& name : all["states"]) f.states.emplace_back(name, std::vector<float>());
+    size_t k = 0;
+    for (auto* texts : {&f.root, &f.model, &f.train, &f.rng, &f.data}) *texts = all["texts"][k++].get<std::map<std::string, std::string>>();
+    f.optimizer = all["optimizer"];
+    f.optim = all["optim"].get<std::map<std::string, double>>();
+    f.step = all["step"];
+  }
+  comm.from_first(f.mean);
+  for (auto& [name, values] : f.states) comm.from_first(values);
 }
 }  // namespace
 
@@ -30,10 +59,7 @@ FoundCheckpoint find_checkpoint(Config& config, const RunFolder& folder, const C
     }
   }
   found.path = comm.from_first(found.path);
-  if (!found.path.empty() && comm.size() > 1) {
-    const std::string bytes = comm.from_first(comm.is_first() ? io::read_file(found.path, ~size_t(0)) : "");
-    if (!comm.is_first()) found.file = io::decode_posterior(bytes, found.path);
-  }
+  if (!found.path.empty() && comm.size() > 1) share(found.file, comm);
   if (config.text("parallel.slots") == "auto" && !found.path.empty()) {
     const Config before = config_of(found.file, found.path);
     config.set("parallel.slots", before.has("parallel.slots") ? before.text("parallel.slots") : "1", found.path);

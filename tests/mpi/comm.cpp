@@ -148,6 +148,9 @@ TEST_CASE("small things reach every rank") {
   CHECK(comm.any(std::uint64_t(1) << comm.rank()) == 15);
   CHECK(comm.from_first(comm.is_first() ? "said by the first" : "said by another") == "said by the first");
   CHECK(comm.from_first("") == "");
+  std::vector<float> numbers = comm.is_first() ? std::vector<float>{1.5f, -2, 3} : std::vector<float>(7, 9.f);
+  comm.from_first(numbers);
+  CHECK(numbers == std::vector<float>{1.5f, -2, 3});
   const auto all = comm.gather(std::string(static_cast<size_t>(comm.rank()), 'x') + "!");
   for (int r = 0; r < 4; ++r) CHECK(all[static_cast<size_t>(r)] == std::string(static_cast<size_t>(r), 'x') + "!");
   std::vector<double> values{comm.rank() == 2 ? 7.0 : 0.0, 1.0};
