@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/blocks.hpp"
+#include "core/copy.hpp"
 #include "core/error.hpp"
 #include "core/inject.hpp"
 #include "core/memory.hpp"
@@ -229,28 +229,8 @@ void Replay::forward() {
   }
 }
 
-/// dx (+)= dy. 8 or 12 bytes per element, 6 or 8 where dx is kept in bfloat16.
-template <class V>
-void pass_to(const Exec& exec, ConstVec dy, const V& dx, bool add) {
-  const Index n = static_cast<Index>(dy.extent(0));
-  if (add)
-    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(dx), writes(), KOKKOS_LAMBDA(const Streams<1, 1, 0>& s, int lo, int hi) {
-      const Real* const from = s.read[0];
-      Real* const to = s.update[0];
-      VARION_IVDEP
-      for (int i = lo; i < hi; ++i) to[i] += from[i];
-    });
-  else
-    for_streams("varion::graph::pass", exec, 0, n, reads(dy), updates(), writes(dx), KOKKOS_LAMBDA(const Streams<1, 0, 1>& s, int lo, int hi) {
-      const Real* const from = s.read[0];
-      Real* const to = s.write[0];
-      VARION_IVDEP
-      for (int i = lo; i < hi; ++i) to[i] = from[i];
-    });
-}
-
 void pass_gradient(const Exec& exec, ConstVec dy, const AnyGradSlot& out) {
-  std::visit([&](const auto& dx) { pass_to(exec, dy, dx, out.add); }, out.data);
+  std::visit([&](const auto& dx) { copy_numbers("varion::graph::pass", exec, dy, out.add, dx); }, out.data);
 }
 
 void Replay::pass_gradients(Node sum) {

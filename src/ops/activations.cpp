@@ -25,27 +25,20 @@ struct Tanh {
     return 1 - t * t;
   }
 };
-struct Gelu {  // x Phi(x)
+template <bool near>
+struct Gelu {  // x Phi(x); near: on its way to bfloat16
+  static KOKKOS_INLINE_FUNCTION void normal(Real x, Real& density, Real& below) {
+    if constexpr (near) normal_near(x, density, below);
+    else normal_lane(x, density, below);
+  }
   static KOKKOS_INLINE_FUNCTION Real value(Real x) {
     Real density, below;
-    normal_lane(x, density, below);
+    normal(x, density, below);
     return x * below;
   }
   static KOKKOS_INLINE_FUNCTION Real slope(Real x) {
     Real density, below;
-    normal_lane(x, density, below);
-    return std::fma(x, density, below);
-  }
-};
-struct GeluNear {  // the same on its way to bfloat16
-  static KOKKOS_INLINE_FUNCTION Real value(Real x) {
-    Real density, below;
-    normal_near(x, density, below);
-    return x * below;
-  }
-  static KOKKOS_INLINE_FUNCTION Real slope(Real x) {
-    Real density, below;
-    normal_near(x, density, below);
+    normal(x, density, below);
     return std::fma(x, density, below);
   }
 };
@@ -125,7 +118,7 @@ Node activation(Graph& g, Node x, const std::string& name) {
 Node relu(Graph& g, Node x) { return activation<Relu>(g, x, "relu"); }
 Node silu(Graph& g, Node x) { return activation<Silu>(g, x, "silu"); }
 Node tanh(Graph& g, Node x) { return activation<Tanh>(g, x, "tanh"); }
-Node gelu(Graph& g, Node x) { return activation<Gelu, GeluNear>(g, x, "gelu"); }
+Node gelu(Graph& g, Node x) { return activation<Gelu<false>, Gelu<true>>(g, x, "gelu"); }
 Node gelu_tanh(Graph& g, Node x) { return activation<GeluTanh>(g, x, "gelu_tanh"); }
 
 namespace {

@@ -1,5 +1,5 @@
 // add, flatten, dropout, in_float32: ops that move or mask values.
-#include "core/blocks.hpp"
+#include "core/copy.hpp"
 #include "ops/ops.hpp"
 
 namespace varion {
@@ -15,26 +15,6 @@ void add_forward(const Exec& exec, ConstVec a, ConstVec b, Vec y) {
               });
 }
 
-/// y (+)= x, of one kind or two. 6 bytes per element from one to the other, 2 or 4 more where it adds.
-template <class X, class Y>
-void copy_kind(const Exec& exec, const X& x, bool add, const Y& y) {
-  const Index n = static_cast<Index>(x.extent(0));
-  if (add)
-    for_streams("varion::copy::add", exec, 0, n, reads(x), updates(y), writes(), KOKKOS_LAMBDA(const Streams<1, 1, 0>& s, int lo, int hi) {
-      const Real* const from = s.read[0];
-      Real* const to = s.update[0];
-      VARION_IVDEP
-      for (int i = lo; i < hi; ++i) to[i] += from[i];
-    });
-  else
-    for_streams("varion::copy::write", exec, 0, n, reads(x), updates(), writes(y), KOKKOS_LAMBDA(const Streams<1, 0, 1>& s, int lo, int hi) {
-      const Real* const from = s.read[0];
-      Real* const to = s.write[0];
-      VARION_IVDEP
-      for (int i = lo; i < hi; ++i) to[i] = from[i];
-    });
-}
-
 Node add(Graph& g, Node a, Node b) {
   ensure(g.shape(a) == g.shape(b), "add: shapes differ: ", g.shape(a).text(), " and ",
          g.shape(b).text());
@@ -46,8 +26,8 @@ Node add(Graph& g, Node a, Node b) {
   const bool float32 = !g.bf16(a) && !g.bf16(b);
   r.forward = [=](Replay& p, Node y) {  // if no layer norm does it in its pass
     if (float32) return add_forward(p.exec, p.value(a), p.value(b), p.value(y));
-    std::visit([&](const auto& x) { copy_kind(p.exec, x, false, p.value(y)); }, p.any_value(a));
-    std::visit([&](const auto& x) { copy_kind(p.exec, x, true, p.value(y)); }, p.any_value(b));
+    std::visit([&](const auto& x) { copy_numbers("varion::add::first", p.exec, x, false, p.value(y)); }, p.any_value(a));
+    std::visit([&](const auto& x) { copy_numbers("varion::add::second", p.exec, x, true, p.value(y)); }, p.any_value(b));
   };
   r.passes = {a, b};
   return g.record(std::move(r));
@@ -60,11 +40,8 @@ Node in_float32(Graph& g, Node x) {
   r.inputs = {x};
   r.shape = g.shape(x);
   r.takes_bf16 = true;
-  r.forward = [=](Replay& p, Node y) { copy_kind(p.exec, std::get<Bf16Vec>(p.any_value(x)), false, p.value(y)); };
-  r.backward = [=](Replay& p, Node y) {
-    const AnyGradSlot dx = p.any_grad(x);
-    copy_kind(p.exec, p.grad_of(y), dx.add, std::get<Bf16Vec>(dx.data));
-  };
+  r.forward = [=](Replay& p, Node y) { copy_numbers("varion::in_float32::forward", p.exec, std::get<Bf16Vec>(p.any_value(x)), false, p.value(y)); };
+  r.backward = [=](Replay& p, Node y) { pass_gradient(p.exec, p.grad_of(y), p.any_grad(x)); };
   return g.record(std::move(r));
 }
 

@@ -360,6 +360,19 @@ TEST_CASE("networks with activations in bfloat16 are those in float32, rounded")
     }
 }
 
+namespace {
+/// Forward and backward with drawn weights and input.
+void run_on(Replay& p, const Graph& g, Node x, Node root) {
+  const Index parameters = g.layout().size();
+  p.weights = draw(2, parameters);
+  p.gradient = poisoned(parameters);
+  Kokkos::deep_copy(p.value(x), draw(1, g.shape(x).size()));
+  p.forward();
+  p.backward(root);
+  Exec().fence();
+}
+}  // namespace
+
 TEST_CASE("activations in bfloat16 are the rounded ones of float32") {
   for (const auto f : {gelu, gelu_tanh, silu, relu, tanh})
     for (const Index width : {Index(8), Index(33)}) {
@@ -376,13 +389,7 @@ TEST_CASE("activations in bfloat16 are the rounded ones of float32") {
         g.output(root);
         g.finish(true);
         Replay p(g, Exec());
-        const Vec weights = draw(2, layout.size());
-        p.weights = weights;
-        p.gradient = poisoned(layout.size());
-        Kokkos::deep_copy(p.value(x), draw(1, 9 * width));
-        p.forward();
-        p.backward(root);
-        Exec().fence();
+        run_on(p, g, x, root);
         y[bf16] = host(p.value(once));
         gradient[bf16] = host(p.gradient);
       }
@@ -410,13 +417,7 @@ TEST_CASE("sums of bfloat16 and float32") {
         g.output(root);
         g.finish(true);
         Replay p(g, Exec());
-        const Vec weights = draw(2, layout.size());
-        p.weights = weights;
-        p.gradient = poisoned(layout.size());
-        Kokkos::deep_copy(p.value(x), draw(1, 9 * width));
-        p.forward();
-        p.backward(root);
-        Exec().fence();
+        run_on(p, g, x, root);
         value[at(way)] = host(p.value(sum));
         gradient[at(way)] = host(p.gradient);
         const Numbers dx = host(p.grad_of(x));
