@@ -41,6 +41,11 @@ bool suits_winograd(const Conv& s) {
          s.c % 16 == 0 && s.o % 16 == 0 && s.c >= 32 && s.o >= 32;
 }
 
+/// Whether oneDNN gets the weight gradient wrong: its 1 x 1 kernels gather the pixels that a stride takes in blocks of 8 or 16 channels, and with
+/// fewer they write past their scratch, or into that of another thread (2.7 to 3.x; github.com/uxlfoundation/oneDNN/issues/6035). Parts of a
+/// block behind whole ones are left out as well: nobody has looked at them.
+bool overruns(const Conv& s) { return s.kh == 1 && s.kw == 1 && s.stride > 1 && s.c % 16 != 0; }
+
 /// The descriptors of one shape and what oneDNN 2 and 3 spell differently.
 struct Shapes {
   dnnl::algorithm how;
@@ -304,7 +309,7 @@ class OneDnn final : public Provider {
     if (!backward) return forward;
     // What is added to something is computed here first.
     const Index sum = std::max(s.n * s.h * s.w * s.c, s.o * s.patch());
-    return std::max(p.backward_data.words(), p.backward_weight.words()) + sum;
+    return std::max(std::max(p.backward_data.words(), p.backward_weight.words()) + sum, overruns(s) ? portable().conv_scratch(s, true) : 0);
   }
 
   void conv_forward(const Exec& exec, const Conv& s, ConstVec x, ConstVec weight, ConstVec bias, Vec y,
@@ -331,6 +336,7 @@ class OneDnn final : public Provider {
   void conv_backward_weight(const Exec& exec, const Conv& s, ConstVec x, ConstVec dy, bool add, Vec dweight,
                             Vec scratch) const override {
     const Region region("conv2d::backward_weight");
+    if (overruns(s)) return portable().conv_backward_weight(exec, s, x, dy, add, dweight, scratch);
     exec.fence();  // the library reads what kernels wrote
     Ready& r = primitives(s).backward_weight;
     Real* to = add ? scratch.data() + r.words() : dweight.data();
