@@ -65,7 +65,7 @@ few = [("stop", "input", "nan", 0, "first"), ("stop", "gradient", "-inf", 3, "la
        ("off", "loss", "nan", 1, "middle"), ("skip", "weight", "nan", 2, "middle"), ("rollback", "hess", "+inf", 1, "last"),
        ("rollback", "activation", "-inf", 3, "middle"), ("stop", "noise", "1e38", 1, "middle")]
 assert len(every) == 480
-rows, ends, stable = {}, {}, {}
+rows, ends = {}, {}
 for policy, place, value, rank, when in count(few, every + others, every + others):
     folder = f"{work}/runs/case"
     shutil.rmtree(folder, ignore_errors=True)

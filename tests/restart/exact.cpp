@@ -157,11 +157,12 @@ TEST_CASE("E6: resumed after every single step, in one chain") {
 TEST_CASE("E8: counts of refused updates, the best value and the parent go on over a stop") {
   const std::string root = "counts-test";
   std::filesystem::remove_all(root);
-  // Few examples, little weight on the prior: von refuses updates; a large rate: validation gets worse after its best.
+  // Few examples, little weight on the prior: von refuses updates. Its rate is so large that validation is far worse than at first by
+  // the stop and after it, however a device rounds.
   const auto config = [&](const char* dir, int stop) {
     Config c = run_of("mlp", "von", root + dir, 30, stop);
     for (const auto& [key, value] : std::initializer_list<std::pair<const char*, const char*>>{
-             {"optim.ess", "100"}, {"optim.beta2", "0.5"}, {"optim.hess_init", "0.01"}, {"optim.lr", "0.5"}, {"data.val_size", "40"}, {"eval.every", "2st"}})
+             {"optim.ess", "100"}, {"optim.beta2", "0.5"}, {"optim.hess_init", "0.01"}, {"optim.lr", "4"}, {"data.val_size", "40"}, {"eval.every", "2st"}})
       c.set(key, value, "test");
     c.resolve();
     return c;
@@ -169,14 +170,14 @@ TEST_CASE("E8: counts of refused updates, the best value and the parent go on ov
   REQUIRE(train_run(config("/whole", 0), true).code == Exit::ok);
   const Outcome whole = outcome(root + "/whole");
   REQUIRE(whole.counts.at("nonpositive") != "0");
-  const int best = std::stoi(whole.counts.at("best.h5"));
-  REQUIRE(best < 28);  // the last evaluation would replace it where the best were forgotten
-  REQUIRE(train_run(config("/part", std::max(best, 15) + 1), true).code == Exit::stopped);
+  REQUIRE(std::stoi(whole.counts.at("best.h5")) < 16);  // an evaluation after the stop would replace it where the best were forgotten
+  REQUIRE(train_run(config("/part", 16), true).code == Exit::stopped);
   std::vector<std::string> refused;
-  const std::string stopped = io::newest_checkpoint(root + "/part/checkpoints", refused).file.root.at("uuid");
+  const io::PosteriorFile stopped = io::newest_checkpoint(root + "/part/checkpoints", refused).file;
+  REQUIRE(stopped.train.at("nonpositive") != "0");
   REQUIRE(train_run(config("/part", 0), true).code == Exit::ok);
   CHECK(outcome(root + "/part") == whole);
-  CHECK(io::load_posterior(root + "/part/final.h5").root.at("parent_uuid") == stopped);
+  CHECK(io::load_posterior(root + "/part/final.h5").root.at("parent_uuid") == stopped.root.at("uuid"));
 }
 
 TEST_CASE("a finished run is left alone, and more steps continue it") {
