@@ -23,8 +23,7 @@ Node adapted(Graph& g, Node x, const std::string& name, Index out, const LinearO
 Node transformer_block(Graph& g, Node x, const std::string& block, const BlockOptions& o) {
   const std::string name = block + ".";
   LinearOptions inner = o.inner, added = o.added;
-  inner.for_products = o.rank == 0;  // a sum with an adapter's output is float32
-  added.for_products = o.rank == 0 && o.dropped == 0;
+  inner.for_products = added.for_products = o.rank == 0;  // a sum with an adapter's output is float32
   Node y = layer_norm(g, x, name + o.names.norm1, o.bias, o.epsilon, true);
   y = adapted(g, y, name + o.names.qkv, 3 * o.width, inner, o.rank);    // [N T, 3 D]
   y = attention(g, y, {o.heads, o.length, o.causal});                   // [N T, D]

@@ -30,20 +30,25 @@ void for_blocks(const char* label, const Exec& exec, Index begin, Index end, con
   Kokkos::parallel_for(label, Range(exec, begin / block, (end - 1) / block + 1), BlockLoop<Body, block>{begin, end, body});
 }
 
-/// A block of a GPU's, moved as one access of 16 bytes where its address allows; `other` stands outside [lo, hi).
+/// A block of a GPU's in registers, moved as one access where its address allows; `other` stands outside [lo, hi).
 struct alignas(16) FourReals {
   Real word[4];
 };
-KOKKOS_INLINE_FUNCTION void load_words(const Real* from, int lo, int hi, Real other, FourReals& to) {
-  if (lo == 0 && hi == 4 && reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
-    to = *reinterpret_cast<const FourReals*>(from);
+template <class E>
+KOKKOS_INLINE_FUNCTION void load_words(const E* from, int lo, int hi, Real other, FourReals& to) {
+  using Words = Pack<E, 4>;
+  if (lo == 0 && hi == 4 && reinterpret_cast<std::uintptr_t>(from) % sizeof(Words) == 0) {
+    const Words all = *reinterpret_cast<const Words*>(from);
+    for (int i = 0; i < 4; ++i) to.word[i] = all.at[i];
     return;
   }
-  for (int i = 0; i < 4; ++i) to.word[i] = i >= lo && i < hi ? from[i] : other;
+  for (int i = 0; i < 4; ++i) to.word[i] = i >= lo && i < hi ? static_cast<Real>(from[i]) : other;
 }
-KOKKOS_INLINE_FUNCTION void store_words(const FourReals& from, int lo, int hi, Real* to) {
-  if (lo == 0 && hi == 4 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
-    *reinterpret_cast<FourReals*>(to) = from;
+template <class E>
+KOKKOS_INLINE_FUNCTION void store_words(const FourReals& from, int lo, int hi, E* to) {
+  using Words = Pack<E, 4>;
+  if (lo == 0 && hi == 4 && reinterpret_cast<std::uintptr_t>(to) % sizeof(Words) == 0) {
+    *reinterpret_cast<Words*>(to) = {{from.word[0], from.word[1], from.word[2], from.word[3]}};
     return;
   }
   for (int i = 0; i < 4; ++i)

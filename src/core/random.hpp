@@ -160,9 +160,9 @@ KOKKOS_INLINE_FUNCTION void normal_pair(std::uint32_t a, std::uint32_t b, Real& 
 /// Parameters one work item handles: a few vectors' worth on a host, one counter on a GPU.
 inline constexpr int kNoiseBlock = kHostExec ? 128 : 4;
 
-/// Standard normals for indices [base, base + kNoiseBlock); base is a multiple of kNoiseBlock.
-/// Normal i is number i % 4 of block i / 4. Compute only: no memory but `out` (in cache).
-KOKKOS_INLINE_FUNCTION void normal_block(const RandomKey& key, Index base, Real* out) {
+/// The words of indices [base, base + kNoiseBlock), base a multiple of kNoiseBlock: index base + 4 j + k has w[k][j], word k of its
+/// counter's four.
+KOKKOS_INLINE_FUNCTION void word_block(const RandomKey& key, Index base, std::uint32_t (&w)[4][kNoiseBlock / 4]) {
   if constexpr (kHostExec) {
     // 64-bit lanes, two counters interleaved per lane and the rounds innermost: the form that
     // compilers turn into full vectors.
@@ -170,7 +170,6 @@ KOKKOS_INLINE_FUNCTION void normal_block(const RandomKey& key, Index base, Real*
     const auto first = static_cast<std::uint64_t>(base) / 4;
     const std::uint64_t low = first & 0xffffffffu;
     const std::uint64_t high = (first >> 32) << 16 | key.c3;
-    std::uint32_t w[4][2 * lanes];
     VARION_IVDEP
     for (int j = 0; j < lanes; ++j) {
       std::uint64_t c0[2], c1[2], c2[2], c3[2];
@@ -204,15 +203,21 @@ KOKKOS_INLINE_FUNCTION void normal_block(const RandomKey& key, Index base, Real*
         w[3][j + i * lanes] = static_cast<std::uint32_t>(c3[i]);
       }
     }
-    VARION_IVDEP
-    for (int j = 0; j < 2 * lanes; ++j) {
-      normal_pair(w[0][j], w[1][j], out[4 * j], out[4 * j + 1]);
-      normal_pair(w[2][j], w[3][j], out[4 * j + 2], out[4 * j + 3]);
-    }
   } else {
-    const Words4 r = key.words(base / 4);
-    normal_pair(r.w[0], r.w[1], out[0], out[1]);
-    normal_pair(r.w[2], r.w[3], out[2], out[3]);
+    const Words4 four = key.words(base / 4);
+    for (int k = 0; k < 4; ++k) w[k][0] = four.w[k];
+  }
+}
+
+/// Standard normals for indices [base, base + kNoiseBlock); base is a multiple of kNoiseBlock.
+/// Normal i is number i % 4 of block i / 4. Compute only: no memory but `out` (in cache).
+KOKKOS_INLINE_FUNCTION void normal_block(const RandomKey& key, Index base, Real* out) {
+  std::uint32_t w[4][kNoiseBlock / 4];
+  word_block(key, base, w);
+  VARION_IVDEP
+  for (int j = 0; j < kNoiseBlock / 4; ++j) {
+    normal_pair(w[0][j], w[1][j], out[4 * j], out[4 * j + 1]);
+    normal_pair(w[2][j], w[3][j], out[4 * j + 2], out[4 * j + 3]);
   }
 }
 

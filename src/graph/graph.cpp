@@ -58,8 +58,8 @@ double Graph::flops(bool backward) const {
   return sum;
 }
 
-bool Graph::draws() const {
-  return std::any_of(nodes_.begin(), nodes_.end(), [](const Entry& e) { return e.record.draws; });
+int Graph::drawing_nodes() const {
+  return static_cast<int>(std::count_if(nodes_.begin(), nodes_.end(), [](const Entry& e) { return e.record.draws; }));
 }
 
 std::vector<int> Graph::share_gradients() const {

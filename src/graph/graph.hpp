@@ -131,7 +131,7 @@ class Graph {
   bool is_open_sum(Node n) const { return n.id == size() - 1 && op(n) == "add" && !entry(n).is_output; }
   const Layout& layout() const { return *layout_; }
   bool bf16(Node n) const { return entry(n).record.bf16; }
-  /// Whether ops may keep in bfloat16 what only products, sums and activations between them read.
+  /// Whether ops may keep in bfloat16 what only products, attention, sums, and activations or dropout between them read.
   bool keeps_bf16() const { return keeps_bf16_; }
   void keep_bf16(bool on) { keeps_bf16_ = on; }
   bool trains(int parameter) const { return parameter >= 0 && !Layout::is_frozen(parameter); }
@@ -140,8 +140,8 @@ class Graph {
   Index arena_words() const { return arena_words_; }
   /// Of one forward pass, and with `backward` of the gradients of weights and of inputs that want one.
   double flops(bool backward) const;
-  /// Whether a training replay queues other kernels or arguments every time.
-  bool draws() const;
+  /// Nodes that draw: with some a training replay queues other arguments every time.
+  int drawing_nodes() const;
   /// What separate buffers would take, for comparison with the plan.
   Index unshared_words() const { return unshared_words_; }
 

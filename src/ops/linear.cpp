@@ -25,34 +25,6 @@ void add_bias(const Exec& exec, Index rows, Index columns, ConstVec bias, const 
       });
 }
 
-/// Rows in bfloat16, `pitch` numbers apart; what pads them is read by nobody. 6 bytes per element.
-void round_rows(const Exec& exec, Index rows, Index columns, Index pitch, ConstVec from, Bf16Vec to) {
-  const Index groups = (columns + 3) / 4;
-  Kokkos::parallel_for(
-      "varion::linear::round", Range(exec, 0, rows * groups), KOKKOS_LAMBDA(const Index item) {
-        const Index n = item / groups, d = item % groups * 4;
-        const Real* const x = from.data() + n * columns + d;
-        Bfloat16* const y = to.data() + n * pitch + d;
-        if (d + 4 <= columns && reinterpret_cast<std::uintptr_t>(x) % 16 == 0) {
-          const auto four = *reinterpret_cast<const Pack<Real, 4>*>(x);
-          *reinterpret_cast<Pack<Bfloat16, 4>*>(y) = {{four.at[0], four.at[1], four.at[2], four.at[3]}};
-        } else {
-          for (Index k = 0; k < 4 && d + k < columns; ++k) y[k] = x[k];
-        }
-      });
-}
-
-namespace {
-/// A gradient as the factor of two products, in bfloat16 if the graph keeps that: rounded once, not by either.
-backend::Matrix factor_of(Replay& p, bool rounds, Index rows, Index columns, const AnyVec& dy, Vec scratch) {
-  if (!rounds || in_bf16(dy)) return {dy, columns};
-  const Index pitch = bf16_pitch(columns);
-  const Bf16Vec to(reinterpret_cast<Bfloat16*>(scratch.data()), static_cast<size_t>(rows * pitch));
-  round_rows(p.exec, rows, columns, pitch, std::get<Vec>(dy), to);
-  return {to, pitch};
-}
-}  // namespace
-
 Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions options) {
   const Shape shape = g.shape(x);
   ensure(shape.rank == 2, "linear '", name, "' wants [N, D], not ", shape.text());
@@ -77,9 +49,7 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
   r.keep_output = r.changes_grad = activates;
   const Index sum_words = bias ? column_sum_words(n, out) : 0;
   const bool drops = activates && !g.trains(b);  // the pass behind a ReLU sums columns even if nobody wants the sum
-  const bool rounds = g.keeps_bf16() && !r.bf16 && g.trains(w) && g.wants_grad(x);
-  const Index own = sum_words + (drops ? out : 0), own_words = (own + 3) / 4 * 4;  // the rounded gradient lies at 16 bytes
-  r.scratch_backward = rounds ? own_words + n * bf16_pitch(out) / 2 : own;
+  r.scratch_backward = sum_words + (drops ? out : 0);
   r.forward = [=](Replay& p, Node y) {  // y = x W^T + b
     const AnyVec to = p.any_value(y);
     backend::multiply(p.exec, false, true, n, out, in, {p.any_value(x), in}, {p.parameter(w), in}, false, {to, out});
@@ -92,14 +62,13 @@ Node linear(Graph& g, Node x, const std::string& name, Index out, LinearOptions 
       relu_column_sum(p.exec, n, out, p.value(y), p.own_grad(y), drops ? GradSlot{slice(p.scratch(y), sum_words, out), false} : p.parameter_grad(b),
                       p.scratch(y));
     else if (bias && p.trains(b)) any_column_sum(p.exec, n, out, dy, p.parameter_grad(b), p.scratch(y));
-    const backend::Matrix above = factor_of(p, rounds, n, out, dy, rounds ? slice(p.scratch(y), own_words, n * bf16_pitch(out) / 2) : Vec());
     if (p.trains(w)) {
       const GradSlot dw = p.parameter_grad(w);
-      backend::multiply(p.exec, true, false, out, in, n, above, {p.any_value(x), in}, dw.add, {dw.data, in});
+      backend::multiply(p.exec, true, false, out, in, n, {dy, out}, {p.any_value(x), in}, dw.add, {dw.data, in});
     }
     if (!p.wants_grad(x)) return;
     const AnyGradSlot dx = p.any_grad(x);
-    backend::multiply(p.exec, false, false, n, in, out, above, {p.parameter(w), in}, dx.add, {dx.data, in});
+    backend::multiply(p.exec, false, false, n, in, out, {dy, out}, {p.parameter(w), in}, dx.add, {dx.data, in});
   };
   return g.record(std::move(r));
 }

@@ -41,14 +41,15 @@ struct Op {
 };
 using Ops = Registry<Op>;
 
-// Products, sums and tied heads read nodes of either kind (Record::bf16), and so do activations and attention, whose output is kept as their
-// input is; other ops read float32.
+// Products, sums and tied heads read nodes of either kind (Record::bf16), and so do activations, dropout and attention, whose output is
+// kept as their input is; other ops read float32.
 struct LinearOptions {
   bool bias = true;
   bool relu = false;  // in the pass that adds the bias
   Real deviation = 0;  // of weights that start normal, with biases at 0
   bool zero = false;   // weights start at 0
-  bool for_products = false;  // the output is read by products, attention, sums and activations alone: bfloat16 does where the graph keeps it
+  // The output is read by products, attention, sums, activations and dropout alone: bfloat16 does where the graph keeps it.
+  bool for_products = false;
 };
 /// y = x W^T + b. x [N, in] -> [N, out]. Parameters name.weight [out, in], name.bias [out],
 /// both U(-1/sqrt(in), 1/sqrt(in)) unless the options say otherwise.

@@ -1,4 +1,4 @@
-// add, flatten, dropout, in_float32: ops that move or mask values.
+// add, flatten, in_float32: ops that move values.
 #include "core/copy.hpp"
 #include "ops/ops.hpp"
 
@@ -77,47 +77,6 @@ Node flatten(Graph& g, Node x) {
   return g.record(std::move(r));
 }
 
-/// y = x / (1 - rate) where the counter's uniform is at least rate, else 0. Forward and backward
-/// draw the same mask: word i % 4 of block `first` + i / 4.
-void dropout_apply(const Exec& exec, const RandomKey& key, Index first, Real rate, ConstVec from,
-                   bool add, Vec to) {
-  const Index n = static_cast<Index>(from.extent(0));
-  const Real scale = 1 / (1 - rate);
-  Kokkos::parallel_for(
-      "varion::dropout::apply", Range(exec, 0, (n + 3) / 4), KOKKOS_LAMBDA(const Index b) {
-        const Words4 w = key.words(first + b);
-        for (Index i = 4 * b; i < n && i < 4 * b + 4; ++i) {
-          const Real v = unit_interval(w.w[i - 4 * b]) >= rate ? scale * from(i) : Real(0);
-          to(i) = add ? to(i) + v : v;
-        }
-      });
-}
-
-Node dropout(Graph& g, Node x, Real rate) {
-  require(rate >= 0 && rate < 1, Exit::config, "dropout rate must be in [0, 1), not ", rate);
-  if (rate == 0) return x;
-  Record r;
-  r.op = "dropout";
-  r.draws = true;
-  r.inputs = {x};
-  r.shape = g.shape(x);
-  const Index first = Index(g.size()) << 32;  // every node has counters of its own
-  r.forward = [=](Replay& p, Node y) {
-    if (p.train)
-      dropout_apply(p.exec, p.dropout, first, rate, p.value(x), false, p.value(y));
-    else
-      Kokkos::deep_copy(p.exec, p.value(y), p.value(x));
-  };
-  r.backward = [=](Replay& p, Node y) {
-    const GradSlot dx = p.grad(x);
-    if (p.train)
-      dropout_apply(p.exec, p.dropout, first, rate, p.grad_of(y), dx.add, dx.data);
-    else
-      pass_gradient(p.exec, p.grad_of(y), {dx.data, dx.add});  // evaluated without dropping: y is x
-  };
-  return g.record(std::move(r));
-}
-
 namespace {
 bool register_shape_ops() {
   return Ops::of().add("add", {"a + b",
@@ -136,10 +95,6 @@ bool register_shape_ops() {
                                    {{"3x2x4", {{2, 3, 2, 4}},
                                      [](Graph& g, const std::vector<Node>& x) {
                                        return flatten(g, x[0]);
-                                     }}}}) &&
-         Ops::of().add("dropout", {"random zeros by counter",
-                                   {{"0.3", {{7, 11}}, [](Graph& g, const std::vector<Node>& x) {
-                                       return dropout(g, x[0], Real(0.3));
                                      }}}});
 }
 const bool registered_shape_ops = register_shape_ops();

@@ -110,7 +110,7 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       windows_(training_windows(config, data, net_.batch)),
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(shared_out(layout, sharded_, comm_), config)),
       replay_(net_.graph, exec),
-      records_(backend::Capture::supported() && config.text("train.capture") == "auto" && !net_.graph.draws()),
+      records_(backend::Capture::supported() && config.text("train.capture") == "auto" && net_.graph.drawing_nodes() == 0),
       clip_(config.real("optim.grad_clip")),
       clips_mean_(clip_ > 0 && optimizer_->collects() == 0) {
   own_slots_ = slots_ / comm.size();

@@ -219,13 +219,23 @@ TEST_CASE("dropout keeps the share it should, scales it, and is off in evaluatio
   const auto build = [](Graph& g, const std::vector<Node>& x) { return dropout(g, x[0], Real(0.3)); };
   const Trial off({{50, 401}}, build), on({{50, 401}}, build, -1, 1, true), again({{50, 401}}, build, -1, 1, true);
   off.equals(off.x[0], 0);
+  const auto keeps = [](Index node, size_t i) {
+    const auto at = static_cast<Index>(i);
+    return unit_interval(RandomKey::make(1, Stream::dropout, 3).words((node << 32) + at / 4).w[at % 4]) >= Real(0.3);
+  };
   double kept = 0;
+  long other = 0;
   for (size_t i = 0; i < on.y.size(); ++i) {
     kept += on.y[i] != 0;
+    other += (on.y[i] != 0) != keeps(0, i);
     CHECK((on.y[i] == 0 || std::abs(on.y[i] - on.x[0][i] / 0.7) < 1e-5 * (1 + std::abs(on.y[i]))));
   }
   CHECK(kept / static_cast<double>(on.y.size()) == Approx(0.7).margin(0.02));  // six standard deviations
   CHECK(on.y == again.y);
+  // A node behind another has a mask of its own.
+  const Trial two({{50, 401}}, [&](Graph& g, const auto& x) { return dropout(g, build(g, x), Real(0.3)); }, -1, 1, true);
+  for (size_t i = 0; i < two.y.size(); ++i) other += (two.y[i] != 0) != (keeps(0, i) && keeps(1, i));
+  CHECK(other == 0);
 }
 
 TEST_CASE("losses") {
