@@ -19,9 +19,16 @@ import time
 from importlib.metadata import version
 from importlib.util import find_spec
 
+
+def kernels_of_blas():
+    """OpenBLAS 0.3.21, which Debian's PyTorch multiplies with, takes unknown processors for ones without AVX. Others ignore it."""
+    with open("/proc/cpuinfo") as f:
+        return {"OPENBLAS_CORETYPE": "SkylakeX"} if " avx512f " in f.read() else {}
+
+
 # Most of a PyTorch step on a CPU can be page faults: by default the C library maps and unmaps every large block.
-# "heap" keeps them, "huge" asks for pages of 2 MB, "bound" pins the threads.
-KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "64000000000"}
+# "heap" keeps them (and has OpenBLAS' right kernels), "huge" asks for pages of 2 MB, "bound" pins the threads.
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "64000000000", **kernels_of_blas()}
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 BOUND = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
 ENVIRONMENTS = {"default": {}, "heap": KEEP, "heap+huge": {**KEEP, **HUGE}, "heap+bound": {**KEEP, **BOUND}}
@@ -143,12 +150,26 @@ def make_resnet20(torch, folded):
 def make_gpt2(torch, size):
     """The network of models/gpt2.cpp; tokens and targets [batch, length] to the mean loss."""
     nn, functional = torch.nn, torch.nn.functional
-    layers, heads, width, vocabulary, positions, _ = size
+    layers, heads, width, vocabulary, positions, length = size
+    unseen = torch.full((length, length), float("-inf")).triu(1)
+
+    class Norm(nn.Module):  # PyTorch 1's has a bias
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(width))
+
+        def forward(self, x):
+            return functional.layer_norm(x, (width,), self.weight)
+
+    def attend(q, k, v):
+        if hasattr(functional, "scaled_dot_product_attention"):  # PyTorch 2
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5 + unseen, dim=3) @ v
 
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm_one, self.norm_two = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
+            self.norm_one, self.norm_two = Norm(), Norm()
             self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
             self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
 
@@ -156,7 +177,7 @@ def make_gpt2(torch, size):
             batch, length, _ = x.shape
             q, k, v = (part.view(batch, length, heads, width // heads).transpose(1, 2)
                        for part in self.qkv(self.norm_one(x)).split(width, dim=2))
-            seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            seen = attend(q, k, v)
             x = x + self.out(seen.transpose(1, 2).reshape(batch, length, width))
             return x + self.down(functional.gelu(self.up(self.norm_two(x))))
 
@@ -165,7 +186,7 @@ def make_gpt2(torch, size):
             super().__init__()
             self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(positions, width)
             self.blocks = nn.ModuleList(Block() for _ in range(layers))
-            self.norm = nn.LayerNorm(width, bias=False)
+            self.norm = Norm()
             for p in self.parameters():
                 if p.dim() == 2:
                     nn.init.normal_(p, std=0.02)
