@@ -7,6 +7,7 @@ The files are in the form of `varion bench --json`, so `varion bench compare` re
 Exit 69: PyTorch or ivon-opt is missing.
 """
 import argparse
+import inspect
 import json
 import os
 import resource
@@ -212,7 +213,8 @@ def make_mlp(torch):
 
 
 def make_optimizer(torch, name, parameters, code):
-    form = {word: True for word in ("foreach", "fused") if word in code}
+    fuses = "fused" in inspect.signature(torch.optim.SGD).parameters  # PyTorch 2; before it the next best
+    form = {word if fuses else "foreach": True for word in ("foreach", "fused") if word in code}
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, **form)
     if name == "adamw":
@@ -406,7 +408,7 @@ class Runner:
         codes = codes_of(name)
         default = one(codes[0], "default")
         rows = [default] + [one(code, "heap") for code in codes]
-        kinds = {"eager": lambda row: "compile" not in row["setting"], "best": lambda row: True}
+        kinds = {"eager": lambda row: row and "compile" not in row["setting"], "best": lambda row: True}
         for code in {fastest(filter(kind, rows[1:]))["setting"].split(", ")[0] for kind in kinds.values()}:
             rows += [one(code, environment) for environment in ENVIRONMENTS if environment != "heap"]
         return {"shipped": default["setting"], **{side: fastest(filter(kind, rows))["setting"] for side, kind in kinds.items()}}
