@@ -42,7 +42,7 @@ bool suits_winograd(const Conv& s) {
 }
 
 /// Whether oneDNN gets the weight gradient wrong: its 1 x 1 kernels gather the pixels that a stride takes in blocks of 8 or 16 channels, and with
-/// fewer they write past their scratch, or into that of another thread (2.7 to 3.x; github.com/uxlfoundation/oneDNN/issues/6035). Parts of a
+/// fewer they write past their scratch, or into that of another thread (2.6 to 3.x; github.com/uxlfoundation/oneDNN/issues/6035). Parts of a
 /// block behind whole ones are left out as well: nobody has looked at them.
 bool overruns(const Conv& s) { return s.kh == 1 && s.kw == 1 && s.stride > 1 && s.c % 16 != 0; }
 
