@@ -152,7 +152,8 @@ def make_gpt2(torch, size):
     """The network of models/gpt2.cpp; tokens and targets [batch, length] to the mean loss."""
     nn, functional = torch.nn, torch.nn.functional
     layers, heads, width, vocabulary, positions, length = size
-    unseen = torch.full((length, length), float("-inf")).triu(1)
+    fused = hasattr(functional, "scaled_dot_product_attention")  # PyTorch 2
+    unseen = None if fused else torch.full((length, length), float("-inf")).triu(1)
 
     class Norm(nn.Module):  # PyTorch 1's has a bias
         def __init__(self):
@@ -163,7 +164,7 @@ def make_gpt2(torch, size):
             return functional.layer_norm(x, (width,), self.weight)
 
     def attend(q, k, v):
-        if hasattr(functional, "scaled_dot_product_attention"):  # PyTorch 2
+        if fused:
             return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5 + unseen, dim=3) @ v
 
@@ -213,7 +214,7 @@ def make_mlp(torch):
 
 
 def make_optimizer(torch, name, parameters, code):
-    fuses = "fused" in inspect.signature(torch.optim.SGD).parameters  # PyTorch 2; before it the next best
+    fuses = "fused" in inspect.signature(torch.optim.SGD).parameters  # not in PyTorch 1: the next best
     form = {word if fuses else "foreach": True for word in ("foreach", "fused") if word in code}
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, **form)
