@@ -10,6 +10,8 @@
 namespace varion::backend {
 
 void refuse_empty(const Conv& s) { ensure(s.n > 0, "convolution of an empty batch"); }
+void refuse_empty(const Attention& s) { ensure(s.batch > 0 && s.length > 0 && s.heads > 0 && s.width > 0, "attention over nothing"); }
+void refuse_empty(Index batch, Index m, Index n, Index k) { ensure(batch > 0 && m > 0 && n > 0 && k > 0, "GEMM of an empty matrix"); }
 
 namespace {
 using Ranked = std::pair<int, const Provider*>;

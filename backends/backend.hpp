@@ -21,9 +21,6 @@ struct Conv {
   Index patch() const { return kh * kw * c; }
 };
 
-/// Every provider's first line: an empty batch is an internal error (exit 70).
-void refuse_empty(const Conv&);
-
 /// Softmax attention of many heads. qkv [batch length, 3 heads width]: queries, keys, values, head by head; y [batch length,
 /// heads width]. With `causal` a position sees none behind it.
 struct Attention {
@@ -46,6 +43,11 @@ struct Matrix {
       : data(v.data()), bf16(std::is_same_v<typename V::non_const_value_type, Bfloat16>), pitch(pitch_), size(static_cast<Index>(v.extent(0))) {}
   Matrix(const AnyVec& v, Index pitch_) : Matrix(std::visit([=](const auto& all) { return Matrix(all, pitch_); }, v)) {}
 };
+
+/// Every provider's first line: an empty batch or matrix is an internal error (exit 70).
+void refuse_empty(const Conv&);
+void refuse_empty(const Attention&);
+void refuse_empty(Index batch, Index m, Index n, Index k);
 
 class Provider {
  public:

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Campaigns larger than with every change: those of tests/faults, the grid of ranks and threads (tests/mpi), a stop after every step of
-# a run, a writer killed at random, damaged files, Hessian updates over the whole range of numbers, flipped bits, mutants of the program
-# that the tests must see, and a job that is killed every half minute for an hour (R: eight):
+# a run, a writer killed at random, damaged files, Hessian updates over the whole range of numbers, draws by counter in every way, flipped bits, mutants
+# of the program that the tests must see, and a job that is killed every half minute for an hour (R: eight):
 #   scripts/campaign.sh N|R [NAME]...
 # N takes about four hours on 2 cores, R more than a day. Prints a table each; ends with 1 where anything failed. With
 # `scripts/build.sh serial varion` before it, the grid covers Kokkos' serial back end too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-all="kills saves crash_states space permissions clocks starts ranks_end values rank_io jobs grid exact writer damage flips positivity mutants chaos"
+all="kills saves crash_states space permissions clocks starts ranks_end values rank_io jobs grid exact writer damage flips positivity random mutants chaos"
 case "${1:-}" in
   N|R) export VARION_TIER=$1; shift ;;
   *) echo "use: scripts/campaign.sh N|R [${all// /|}]..." >&2; exit 64 ;;
@@ -27,6 +27,7 @@ for name in "$@"; do
     damage) (cd build/campaign && ../openmp/test_restart -# "[#damage]") || status=1 ;;
     flips) (cd build/campaign && ../openmp/test_faults -# "[#flips]") || status=1 ;;
     positivity) (cd build/campaign && ../openmp/test_optim -# "[#positivity]") || status=1 ;;
+    random) (cd build/campaign && OMP_NUM_THREADS=2 ../openmp/test_unit -# "[#random]") || status=1 ;;
     mutants) VARION_TIER=C scripts/mutants.py || status=1 ;;  # each needs one red test, not a campaign
     *)
       script=$(ls tests/faults/"$name".py tests/mpi/"$name".py 2>/dev/null || true)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Fuzzes the readers with libFuzzer under the address and undefined-behaviour sanitizers: scripts/fuzz.sh RUNS [target]...
-# Targets: idx cifar table indices posterior safetensors tokens vocabulary words config, and hdf5, which is not among the default ones: what it finds are faults of
+# Targets: idx cifar table indices posterior safetensors tokens vocabulary words config cli, and hdf5, which is not among the default ones: what it finds are faults of
 # HDF5's own parser (docs/formats.md). Needs clang. What was found stays in build/fuzz.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-runs=${1:?use: scripts/fuzz.sh RUNS [idx|cifar|table|indices|posterior|safetensors|tokens|vocabulary|words|hdf5|config]...}
+runs=${1:?use: scripts/fuzz.sh RUNS [idx|cifar|table|indices|posterior|safetensors|tokens|vocabulary|words|hdf5|config|cli]...}
 shift
-[ $# -gt 0 ] || set -- idx cifar table indices posterior safetensors tokens vocabulary words config
+[ $# -gt 0 ] || set -- idx cifar table indices posterior safetensors tokens vocabulary words config cli
 command -v clang++ >/dev/null || { echo "fuzzing needs clang: apt-get install clang" >&2; exit 69; }
 scripts/build.sh openmp varion  # the posterior files to start from are its work; the readers are compiled apart
 kokkos=$(echo "${VARION_DEPS:-.deps}"/kokkos-*-openmp)
@@ -20,13 +20,13 @@ clang++ "${flags[@]}" -c src/core/suggest.cpp -o build/fuzz/suggest.o
 sources=()
 for file in io/*.cpp; do [ "$file" = io/input_file.cpp ] || sources+=("$file"); done  # tests/fuzz has its own
 clang++ "${flags[@]}" "${hdf5[@]}" -fsanitize=fuzzer -fno-sanitize-coverage=trace-cmp \
-  tests/fuzz/*.cpp "${sources[@]}" src/data/tokenizer*.cpp src/data/gpt2_*.cpp \
+  tests/fuzz/*.cpp "${sources[@]}" src/data/tokenizer*.cpp src/data/gpt2_*.cpp src/app/commands/arguments.cpp src/comm/mpi_session.cpp \
   src/core/huge_pages.cpp src/core/options.cpp src/core/option_table.cpp build/fuzz/suggest.o \
-  "$kokkos"/lib/libkokkoscore.a -lgomp -L"/usr/lib/$(gcc -print-multiarch)/hdf5/openmpi" -lhdf5_hl -lhdf5 -lcrypto -lutf8proc -lz -ldl -lpthread \
+  "$kokkos"/lib/libkokkoscore.a -lgomp -L"/usr/lib/$(gcc -print-multiarch)/hdf5/openmpi" -lhdf5_hl -lhdf5 -lboost_program_options -lmpi -lcrypto -lutf8proc -lz -ldl -lpthread \
   -o build/fuzz/readers
 cd build/fuzz
 if [ ! -d seeds ]; then
-  mkdir -p seeds/{idx,cifar,table,indices,posterior,safetensors,tokens,vocabulary,words,hdf5,config}
+  mkdir -p seeds/{idx,cifar,table,indices,posterior,safetensors,tokens,vocabulary,words,hdf5,config,cli}
   printf '\0\0\10\1\0\0\0\3\1\2\3' >seeds/idx/one
   printf '\0\0\10\3\0\0\0\1\0\0\0\2\0\0\0\2\1\2\3\4x' >seeds/idx/three
   gzip -nc seeds/idx/one >seeds/idx/packed
@@ -44,6 +44,7 @@ print("{" + ", ".join(f'"{c}": {k}' for k, c in enumerate(quoted)) + "}\0#versio
 PYTHON
   printf "I'm  here\n\n \303\251t\303\251 3rd we'LL \347\346\274\242 \303" >seeds/words/one
   printf 'caf\303\251 \360\237\230\200\n' >seeds/words/two
+  printf 'optim.name=ivon\nmodel.sizes=8,8\n--out=a\nb.ini\n--json\nc\n' >seeds/cli/one
   printf '[optim]\nname = ivon\nlr = 0.1  # rate\n[model]\nsizes = 8,8\n' >seeds/config/one
   ../openmp/varion -q train data.name=moons model.sizes=2 train.steps=1 eval.samples=1 eval.every=0st run.dir="$PWD/seed-run" run.overwrite=true
   cp seed-run/final.h5 seeds/posterior/

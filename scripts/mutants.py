@@ -13,7 +13,7 @@ wanted = sys.argv[2:]
 work = f"{root}/build/mutants"
 CHECKPOINT, FILE, DECODE, COMMIT, RUN, RESUME = ("src/train/checkpoint.cpp", "io/posterior_file.cpp", "io/posterior_decode.cpp",
                                                 "io/commit_file.cpp", "src/train/run.cpp", "src/train/resume.cpp")
-SAFE, START = "io/safetensors.cpp", "src/train/start_values.cpp"
+SAFE, START, SPIKES = "io/safetensors.cpp", "src/train/start_values.cpp", "src/train/spikes.cpp"
 COPY = "    Kokkos::deep_copy(s.data, Kokkos::View<const float*"
 
 
@@ -36,6 +36,27 @@ MUTANTS = {  # name: file, what stands there once, what is put there, tests
     "slots are not the checkpoint's": (RESUME, 'before.has("parallel.slots") ? before.text("parallel.slots") : "1"', '"1"', ["ranks.py"]),
     # E8: not saved
     "hess is not saved": ("src/train/snapshot.cpp", "    if (end > begin)\n      std::memcpy(", "    if (end > begin && p.vector != 1)\n      std::memcpy(", ["restart"]),
+    "the state's hash is not saved": ("src/train/checkpoint_writer.cpp", '  order_.file.train["state_hash"] = hash;', "", ["test_restart overlap"]),
+    "the state's hash is not loaded": (CHECKPOINT, "hash != f.train.end()) at.state_hash = hash->second;", "hash != f.train.end()) {}", ["test_restart overlap"]),
+    # E8: what a run remembers of its spikes, each field by itself and all of it in a checkpoint
+    "the spike window is not saved": (SPIKES, 'if (!window.empty()) train["spike_window"] = window;', "", ["test_unit spikes"]),
+    "the window's losses are not loaded": (SPIKES, "    m.losses.push_back(*loss);", "", ["test_unit spikes"]),
+    "the window's norms are not loaded": (SPIKES, "    m.norms.push_back(*norm);", "", ["test_unit spikes"]),
+    "the spikes are not saved": (SPIKES, 'if (!spikes.empty()) train["spikes"] = spikes;', "", ["test_unit spikes"]),
+    "the spikes are not loaded": (SPIKES, 'm.spikes[count(line.substr(0, blank), "spikes")] = line.substr(blank + 1);',
+                                  'count(line.substr(0, blank), "spikes");', ["test_unit spikes"]),
+    "the count of skipped steps is not saved": (SPIKES, 'if (m.skipped > 0) train["skipped"] = std::to_string(m.skipped);', "", ["test_unit spikes"]),
+    "the count of skipped steps is not loaded": (SPIKES, '!skipped.empty()) m.skipped = count(skipped, "skipped");', '!skipped.empty()) count(skipped, "skipped");',
+                                                 ["test_unit spikes"]),
+    "a checkpoint holds no spikes": (CHECKPOINT, "  write_spikes(at.spikes, f.train);", "", ["values.py"]),
+    "a checkpoint's spikes are not taken back": (CHECKPOINT, "  at.spikes = read_spikes(f.train, name);", "", ["values.py"]),
+    "the optimizer counts skipped steps after a resume": (RUN, "    trainer_.skipped(at_.spikes.skipped);", "", ["values.py"]),
+    # E8: what a posterior file says of its text and its frozen parameters
+    "the tokenizer is not saved": (CHECKPOINT, 'if (data.tokenizer) f.data["tokenizer"] = data.tokenizer->describe();', "", ["language.py"]),
+    "the tokenizer is not loaded": (CHECKPOINT, 'tokenizer = make_tokenizer(f.data["tokenizer"]);', 'tokenizer = make_tokenizer("bytes");', ["language.py"]),
+    "another text has an alphabet of its own": ("src/data/tokenizer_chars.cpp", "if (!vocabulary.empty()) {", "if (false) {", ["language.py"]),
+    "the vocabulary's size is not saved": (CHECKPOINT, 'f.data["vocabulary"] = std::to_string(data.vocabulary);', "{}", ["language.py"]),
+    "the frozen parameters' digest is not saved": (RUN, 'order.file.model["frozen_digest"] = frozen_digest_;', "{}", ["language.py"]),
     # Copied while the next pass runs: the update waits for it
     "the update does not wait for the copy": (RUN, "      writer_.release();", "      {}", ["test_restart overlap"]),
     "the configuration is not saved": (CHECKPOINT, '{"config_ini", config.ini(false)}', '{"config_ini", ""}', ["restart"]),
@@ -107,6 +128,7 @@ if sys.argv[1:] == ["--check"]:
     print("\n".join(unfit) or f"mutants: {len(counts)} fit")
     sys.exit(1 if unfit else 0)
 PLACES = {"language.py": "tests/studies", "careless.py": "tests/studies", "settings.py": "tests/studies", "ranks.py": "tests/mpi", "parallel_io.py": "tests/mpi", "grid.py": "tests/mpi", "foreign.py": "tests/restart", "files.py": "tests/restart"}  # others: tests/faults
+INJECTED = {"values.py"}  # which put faults in
 
 
 def commands(target):
@@ -135,26 +157,29 @@ def made(name, source, old, new, programs):
     os.makedirs(folder)
     with open(f"{folder}/{os.path.basename(source)}", "w") as f:
         f.write(text.replace(old, new))
-    for number, program in enumerate(programs):
+    objects = {}  # by what they stand for: varion_inject compiles some sources by itself
+    for program in programs:
         lines = commands(program)
+        link = [line for line in lines if f" -o {program} " in line][-1]
         compile = [shlex.split(line) for line in lines if line.endswith(f"-c {root}/{source}")]
+        compile = [words for words in compile if words[words.index("-o") + 1] in link.split()]
         if len(compile) != 1:
             sys.exit(f"{source} is compiled by {len(compile)} commands of {program}")
         words = compile[0]
         thing = words[words.index("-o") + 1]
-        if number == 0:
+        if thing not in objects:
+            objects[thing] = f"{folder}/mutant-{len(objects)}.o"
             words = [w for w in words if w not in ("-MD",)]
             for flag in ("-MT", "-MF"):
                 at = words.index(flag)
                 del words[at:at + 2]
-            words[words.index("-o") + 1] = f"{folder}/mutant.o"
+            words[words.index("-o") + 1] = objects[thing]
             words[-1] = f"{folder}/{os.path.basename(source)}"
             p = subprocess.run(words + ["-w"], cwd=build, capture_output=True, text=True)
             if p.returncode != 0:
                 print(f"  {name}: does not compile:\n{p.stderr[-1500:]}")
                 return ""
-        link = [line for line in lines if f" -o {program} " in line][-1]
-        link = link.replace(f" {thing} ", f" {folder}/mutant.o ").replace(f" -o {program} ", f" -o {folder}/{program} ")
+        link = link.replace(f" {thing} ", f" {objects[thing]} ").replace(f" -o {program} ", f" -o {folder}/{program} ")
         p = subprocess.run(link, shell=True, cwd=build, capture_output=True, text=True)
         if p.returncode != 0:
             print(f"  {name}: does not link:\n{p.stderr[-1500:]}")
@@ -175,7 +200,8 @@ def red(tests, folder):
             if run([f"{folder}/{program}", "-a", "-#", f"[#{file}]"], folder).returncode != 0:
                 return file
         else:
-            p = run(["/usr/bin/python3", f"{root}/{PLACES.get(test, 'tests/faults')}/{test}"], folder, VARION_BIN=f"{folder}/varion")
+            p = run(["/usr/bin/python3", f"{root}/{PLACES.get(test, 'tests/faults')}/{test}"], folder, VARION_BIN=f"{folder}/varion",
+                    VARION_INJECT_BIN=f"{folder}/varion_inject")
             if p.returncode == 77:
                 print(f"  {test} was skipped: {p.stdout.strip()}")
             elif p.returncode != 0:
@@ -184,7 +210,8 @@ def red(tests, folder):
 
 
 def programs(tests):
-    return ["test_restart" if t == "restart" else t.split()[0] if t.startswith("test_") else "varion" for t in tests]
+    out = ["test_restart" if t == "restart" else t.split()[0] if t.startswith("test_") else "varion" for t in tests]
+    return out + ["varion_inject"] if INJECTED & set(tests) else out
 
 
 if build == f"{root}/build/separate":

@@ -21,18 +21,19 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 
-def kernels_of_blas():
-    """OpenBLAS 0.3.21, which Debian's PyTorch multiplies with, takes unknown processors for ones without AVX. Others ignore it."""
+def kernels_for_avx512():
+    """Debian's PyTorch 1.13 takes its own kernels for AVX2, and its OpenBLAS 0.3.21 takes unknown processors for ones without AVX."""
     with open("/proc/cpuinfo") as f:
-        return {"OPENBLAS_CORETYPE": "SkylakeX"} if " avx512f " in f.read() else {}
+        return {"OPENBLAS_CORETYPE": "SkylakeX", "ATEN_CPU_CAPABILITY": "avx512"} if " avx512f " in f.read() else {}
 
 
 # Most of a PyTorch step on a CPU can be page faults: by default the C library maps and unmaps every large block.
-# "heap" keeps them (and has OpenBLAS' right kernels), "huge" asks for pages of 2 MB, "bound" pins the threads.
-KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "64000000000", **kernels_of_blas()}
+# "heap" keeps them (and has the right kernels: "tuned"), "huge" asks for pages of 2 MB, "bound" pins the threads.
+TUNED = kernels_for_avx512()
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "64000000000", **TUNED}
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 BOUND = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
-ENVIRONMENTS = {"default": {}, "heap": KEEP, "heap+huge": {**KEEP, **HUGE}, "heap+bound": {**KEEP, **BOUND}}
+ENVIRONMENTS = {"default": {}, "tuned": TUNED, "heap": KEEP, "heap+huge": {**KEEP, **HUGE}, "heap+bound": {**KEEP, **BOUND}}
 PEERS = {"best": "PyTorch, best", "eager": "best without torch.compile", "shipped": "as shipped"}  # sides of the table
 STATES = {"sgd": 2, "adamw": 3, "ivon": 3}  # full-length arrays kept from step to step, the weights included
 MLP = (784, 1024, 1024, 10)

@@ -3,10 +3,13 @@
 page, with --check says whether they are there. Change the constants to those of your machine."""
 import math, os, re, sys
 
-# --- machine: nobody has measured Varion on a GPU yet; what stands here is others', sources in docs/scaling.md -----------------
-FLOPS = 494.7e12         # H100 SXM5, TF32, dense [1]
-SHARE = 0.40             # of it that a whole pass reaches: assumption, by Llama 3's 38 to 43 % with BF16 [2]
-HBM = 0.9 * 3.35e12      # bytes/s [1], nine tenths of it: assumption
+# --- a GPU: what one H200 took of Varion's steps in TF32 (docs/performance.md) ---------------------------------------------------
+HBM = 32 * 1.24e8 / 1.038e-3  # bytes/s of IVON's step
+PASS_124M = 16384 / 222e3 - 0.837e-3  # s: 16 384 tokens with AdamW, without its update
+PASS_RESNET20 = 128 / 31600           # s: 128 images
+RATE = 6 * 124e6 * 16384 / PASS_124M  # flops/s of a language model's pass, taken for the larger ones too
+
+# --- what connects GPUs: others' figures, sources in docs/scaling.md; nobody has measured Varion on several GPUs yet --------------
 NVLINK = 370e9           # bytes/s a GPU and direction, after protocol [3]
 NETWORK = 46e9           # bytes/s of a 400 Gb/s adapter, one a GPU [4]
 NVLINK_LATENCY, NETWORK_LATENCY = 3.4e-6, 9.6e-6  # s a message, NCCL's own tuning table (ring, simple) [5]
@@ -26,9 +29,9 @@ CHECKPOINT = 12
 HOST_SUM = 4 * 1e7 / 6.3e-3  # bytes/s
 HOST_CASES = ((272474, "0.11 to 0.70"), (1863690, "0.83 to 2.3"), (124000000, "68"))
 
-# --- networks: parameters, flops a GPU and step (forward and backward), what that is -------------------------------------------
-NETWORKS = {"0.27 M (ResNet-20)": (272474, 128 * 0.247e9), "124 M": (124e6, 6 * 124e6 * 16384), "355 M": (355e6, 6 * 355e6 * 16384),
-            "773 M": (773e6, 6 * 773e6 * 16384)}
+# --- networks: parameters, seconds of a GPU's forward and backward pass -------------------------------------------------------
+NETWORKS = {"0.27 M (ResNet-20)": (272474, PASS_RESNET20), "124 M": (124e6, PASS_124M), "355 M": (355e6, 6 * 355e6 * 16384 / RATE),
+            "773 M": (773e6, 6 * 773e6 * 16384 / RATE)}
 GPUS = (8, 64, 512, 4096)
 
 
@@ -54,7 +57,7 @@ def staged(size, gpus):
     return t + 2 * size * (1 - 1 / local) / HOST_SUM + 2 * size / local * (1 - 1 / nodes) / NETWORK
 
 
-def compute(name): return NETWORKS[name][1] / (FLOPS * SHARE)
+def compute(name): return NETWORKS[name][1]
 
 
 def step(name, gpus, vectors, sharded=False, sum_of=tree):
@@ -131,7 +134,7 @@ def crossovers():
             p = 355e6
             saved = tree(8 * p, g) - tree(4 * p, g) + (STEP_PER_SLOT - STEP_SHARED) * p / HBM
             rest = tree(8 * p, g) + STEP_PER_SLOT * p / HBM
-            tokens.append(f"{(saved / share - rest) * FLOPS * SHARE / (6 * p):,.0f}".replace(",", " "))
+            tokens.append(f"{(saved / share - rest) * RATE / (6 * p):,.0f}".replace(",", " "))
         rows.append([str(g), f"{high / 1e6:.2f} M", *tokens])
     return table(["GPUs", "sharding is faster above, parameters", "shared noise saves 5 % of a step below, tokens a GPU", "20 % below"], rows)
 

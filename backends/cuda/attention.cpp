@@ -584,11 +584,13 @@ bool tensor_attention_takes(const Attention& s, std::initializer_list<const Real
 }
 
 void tensor_attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum) {
+  refuse_empty(s);
   with_kernels(s.width, [&](auto kernels) { kernels.forward(exec, s, qkv.data(), y.data(), log_sum.data()); });
 }
 
 void tensor_attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
                                Vec dqkv, Vec along) {
+  refuse_empty(s);
   with_kernels(s.width, [&](auto kernels) {
     kernels.backward(exec, s, qkv.data(), y.data(), dy.data(), log_sum.data(), add, dqkv.data(), along.data());
   });
@@ -597,12 +599,14 @@ void tensor_attention_backward(const Exec& exec, const Attention& s, ConstVec qk
 bool tensor_attention_takes_bf16(const Attention& s) { return tensor_cores_take(s); }
 
 void tensor_attention_forward_bf16(const Exec& exec, const Attention& s, ConstBf16Vec qkv, Bf16Vec y, Vec log_sum) {
+  refuse_empty(s);
   ensure(at_16_bytes(qkv.data()) && at_16_bytes(y.data()), "attention: a vector that does not lie at 16 bytes");
   with_width<Bfloat16, Bf16>(s.width, [&](auto kernels) { kernels.forward(exec, s, qkv.data(), y.data(), log_sum.data()); });
 }
 
 void tensor_attention_backward_bf16(const Exec& exec, const Attention& s, ConstBf16Vec qkv, ConstBf16Vec y, ConstBf16Vec dy, ConstVec log_sum,
                                     bool add, Bf16Vec dqkv, Vec along) {
+  refuse_empty(s);
   for (const Bfloat16* v : {qkv.data(), y.data(), dy.data(), static_cast<const Bfloat16*>(dqkv.data())})
     ensure(at_16_bytes(v), "attention: a vector that does not lie at 16 bytes");
   with_width<Bfloat16, Bf16>(s.width, [&](auto kernels) {

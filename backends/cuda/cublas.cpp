@@ -180,7 +180,7 @@ class Cublas final : public PortableConvolution {
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b, bool add,
             Vec c) const override {
     const Region region("cublas::sgemm");
-    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    refuse_empty(1, m, n, k);
     if (precision() == Precision::bf16)
       return rounded_gemm(exec, ta, tb, 1, m, n, k, factor(a, ta, 1, m, k, 0), factor(b, tb, 1, k, n, 0), add, c.data(), 0);
     const Real one = 1, beta = add ? Real(1) : Real(0);
@@ -193,7 +193,7 @@ class Cublas final : public PortableConvolution {
   void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
                     Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
     const Region region("cublas::sgemm_batched");
-    ensure(batch > 0 && m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    refuse_empty(batch, m, n, k);
     if (precision() == Precision::bf16)
       return rounded_gemm(exec, ta, tb, batch, m, n, k, factor(a, ta, batch, m, k, stride_a), factor(b, tb, batch, k, n, stride_b), add,
                           c.data(), stride_c);
@@ -209,7 +209,7 @@ class Cublas final : public PortableConvolution {
   void gemm_bf16(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, const Matrix& a, const Matrix& b, bool add,
                  const Matrix& c) const override {
     const Region region("cublas::gemm_bf16");
-    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    refuse_empty(1, m, n, k);
     const Factor fa = factor(a, ta ? k : m), fb = factor(b, tb ? n : k);
     const size_t room_a = a.bf16 ? 0 : fa.bytes(), room_b = b.bf16 ? 0 : fb.bytes();
     char* const room = room_a + room_b > 0 ? handle_of(exec).factors(room_a + room_b) : nullptr;

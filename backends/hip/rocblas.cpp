@@ -52,7 +52,7 @@ class Rocblas final : public PortableConvolution {
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b, bool add,
             Vec c) const override {
     const Region region("rocblas::sgemm");
-    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    refuse_empty(1, m, n, k);
     const Real one = 1, beta = add ? Real(1) : Real(0);
     check(rocblas_sgemm(handle_of(exec), form(tb), form(ta), narrow(n), narrow(m), narrow(k), &one, b.data(),
                         narrow(tb ? k : n), a.data(), narrow(ta ? m : k), &beta, c.data(), narrow(n)),
@@ -62,7 +62,7 @@ class Rocblas final : public PortableConvolution {
   void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
                     Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
     const Region region("rocblas::sgemm_batched");
-    ensure(batch > 0 && m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    refuse_empty(batch, m, n, k);
     const Real one = 1, beta = add ? Real(1) : Real(0);
     check(rocblas_sgemm_strided_batched(handle_of(exec), form(tb), form(ta), narrow(n), narrow(m), narrow(k), &one,
                                         b.data(), narrow(tb ? k : n), stride_b, a.data(), narrow(ta ? m : k), stride_a,

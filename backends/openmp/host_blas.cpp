@@ -89,7 +89,7 @@ class HostBlas final : public Provider {
 
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b,
             bool add, Vec c) const override {
-    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    refuse_empty(1, m, n, k);
     exec.fence();  // the library reads what kernels wrote
     sgemm(ta, tb, m, n, k, a.data(), b.data(), add ? Real(1) : Real(0), c.data());
   }
@@ -97,6 +97,7 @@ class HostBlas final : public Provider {
   // A matrix a thread, by single-threaded GEMMs; few matrices go one by one, each by all threads.
   void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
                     Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
+    refuse_empty(batch, m, n, k);
     exec.fence();  // the library reads what kernels wrote
     const auto one = [&](Index i) {
       sgemm(ta, tb, m, n, k, a.data() + i * stride_a, b.data() + i * stride_b, add ? Real(1) : Real(0),

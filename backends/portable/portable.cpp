@@ -20,7 +20,7 @@ class Portable final : public Provider {
 
   void gemm(const Exec& exec, bool ta, bool tb, Index m, Index n, Index k, ConstVec a, ConstVec b, bool add,
             Vec c) const override {
-    ensure(m > 0 && n > 0 && k > 0, "GEMM of an empty matrix");
+    refuse_empty(1, m, n, k);
     if (teams_) return team_gemm(exec, ta, tb, m, n, k, a, b, add, c);
     exec.fence();  // the host's own threads read what kernels wrote
     host_gemm(ta, tb, m, n, k, a.data(), b.data(), add, c.data());
@@ -28,6 +28,7 @@ class Portable final : public Provider {
 
   void gemm_batched(const Exec& exec, bool ta, bool tb, Index batch, Index m, Index n, Index k, ConstVec a,
                     Index stride_a, ConstVec b, Index stride_b, bool add, Vec c, Index stride_c) const override {
+    refuse_empty(batch, m, n, k);
     batched_gemm(exec, ta, tb, batch, m, n, k, a, stride_a, b, stride_b, add, c, stride_c);
   }
 
@@ -63,11 +64,12 @@ class Portable final : public Provider {
   }
 
   Index attention_scratch(const Attention& s, bool backward) const override {
-    ensure(s.batch > 0 && s.length > 0 && s.heads > 0 && s.width > 0, "attention over nothing");
+    refuse_empty(s);
     return teams_ ? team_attention_words(s, backward) : host_attention_words(s, backward);
   }
 
   void attention_forward(const Exec& exec, const Attention& s, ConstVec qkv, Vec y, Vec log_sum, Vec scratch) const override {
+    refuse_empty(s);
     if (teams_) return team_attention_forward(exec, s, qkv, y, log_sum);
     exec.fence();  // the host's own threads read what kernels wrote
     host_attention_forward(s, qkv.data(), y.data(), log_sum.data(), scratch.data());
@@ -75,6 +77,7 @@ class Portable final : public Provider {
 
   void attention_backward(const Exec& exec, const Attention& s, ConstVec qkv, ConstVec y, ConstVec dy, ConstVec log_sum, bool add,
                           Vec dqkv, Vec scratch) const override {
+    refuse_empty(s);
     if (teams_) return team_attention_backward(exec, s, qkv, y, dy, log_sum, add, dqkv, scratch);
     exec.fence();  // the host's own threads read what kernels wrote
     host_attention_backward(s, qkv.data(), y.data(), dy.data(), log_sum.data(), add, dqkv.data(), scratch.data());

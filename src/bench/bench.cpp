@@ -15,15 +15,24 @@
 namespace varion {
 
 namespace {
-double allocated = 0, allocated_peak = 0, launched = 0;
+double allocated = 0, allocated_peak = 0, kept = 0, launched = 0;
 void on_launch(const char*, std::uint32_t, std::uint64_t*) { ++launched; }
-void on_allocate(Kokkos::Profiling::SpaceHandle, const char*, const void*, std::uint64_t bytes) {
+/// Whether a vector's label says that it is of the optimizer's, or holds weights or gradients.
+bool is_state(const std::string& label) {
+  if (label.rfind("varion::optim::", 0) == 0) return true;
+  const std::string last = label.substr(label.rfind(':') + 1);  // all of it where there is none
+  return last == "weights" || last == "gradient" || last == "collected" || last == "slots";
+}
+void on_allocate(Kokkos::Profiling::SpaceHandle, const char* label, const void*, std::uint64_t bytes) {
   allocated += static_cast<double>(bytes);
   allocated_peak = std::max(allocated_peak, allocated);
+  if (is_state(label)) kept += static_cast<double>(bytes);
 }
-void on_release(Kokkos::Profiling::SpaceHandle, const char*, const void*, std::uint64_t bytes) {
+void on_release(Kokkos::Profiling::SpaceHandle, const char* label, const void*, std::uint64_t bytes) {
   allocated -= static_cast<double>(bytes);
+  if (is_state(label)) kept -= static_cast<double>(bytes);
 }
+double bytes_per_parameter(const Measurement& m) { return m.work.parameters > 0 ? m.state_bytes / m.work.parameters : 0; }
 }  // namespace
 
 bool Bench::wants(const std::string& name) const {
@@ -61,6 +70,7 @@ Measurement Bench::time(const std::string& name, const Work& work, const std::fu
   m.least = times.front();
   m.most = times.back();
   m.median = times[times.size() / 2];
+  m.state_bytes = kept;
   m.device_peak = allocated_peak;
   m.process_peak = io::resident_peak();
   return m;
@@ -131,7 +141,7 @@ void Bench::run() {
   for (int rank = 0; rank < 3; ++rank)
     for (const auto& [name, c] : BenchCases::of().all()) {
       if (c.rank != rank) continue;
-      allocated = 0;
+      allocated = kept = 0;
       c.run(*this);
     }
   Kokkos::Tools::Experimental::set_allocate_data_callback(nullptr);
@@ -157,6 +167,7 @@ nlohmann::json bench_json(const Bench& bench) {
   nlohmann::json rows = nlohmann::json::array();
   for (const Measurement& m : bench.results())
     rows.push_back({{"name", m.name},
+                    {"provider", m.work.provider.empty() ? backend::provider().name() : m.work.provider},
                     {"bytes", m.work.bytes},
                     {"flops", m.work.flops},
                     {"items", m.work.items},
@@ -168,6 +179,7 @@ nlohmann::json bench_json(const Bench& bench) {
                     {"max_s", m.most},
                     {"limit_s", m.limit},
                     {"best_pair", m.best_pair},
+                    {"bytes_per_parameter", bytes_per_parameter(m)},
                     {"device_peak_bytes", m.device_peak},
                     {"process_peak_bytes", m.process_peak},
                     {"launches", m.launches}});
@@ -176,8 +188,8 @@ nlohmann::json bench_json(const Bench& bench) {
 
 std::string bench_header() {
   char line[256];
-  std::snprintf(line, sizeof line, "%-40s %11s %11s %11s %9s %9s %7s %16s %9s %8s", "benchmark", "median ms", "min", "max",
-                "GB/s", "GFLOP/s", "ratio", "", "peak MB", "launches");
+  std::snprintf(line, sizeof line, "%-48s %11s %11s %11s %9s %9s %7s %16s %7s %9s %8s", "benchmark", "median ms", "min", "max",
+                "GB/s", "GFLOP/s", "ratio", "", "B/param", "peak MB", "launches");
   return line;
 }
 
@@ -194,10 +206,11 @@ std::string bench_line(const Measurement& m) {
     std::snprintf(rate, sizeof rate, "best pair %.2f", m.best_pair);
   else if (!m.work.item.empty())
     std::snprintf(rate, sizeof rate, "%.0f %s/s", m.work.items / m.median, m.work.item.c_str());
-  std::snprintf(line, sizeof line, "%-40s %11.4f %11.4f %11.4f %9s %9s %7s %16s %9s %8.0f", m.name.c_str(), 1e3 * m.median,
+  const std::string label = m.work.provider.empty() ? m.name : text(m.name, " ", m.work.provider);
+  std::snprintf(line, sizeof line, "%-48s %11.4f %11.4f %11.4f %9s %9s %7s %16s %7s %9s %8.0f", label.c_str(), 1e3 * m.median,
                 1e3 * m.least, 1e3 * m.most, number(m.work.bytes / m.median / 1e9, "%.1f").c_str(),
                 number(m.work.flops / m.median / 1e9, "%.1f").c_str(), number(m.limit / m.median, "%.2f").c_str(), rate,
-                number(m.device_peak / 1e6, "%.1f").c_str(), m.launches);
+                number(bytes_per_parameter(m), "%.1f").c_str(), number(m.device_peak / 1e6, "%.1f").c_str(), m.launches);
   return line;
 }
 

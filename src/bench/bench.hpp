@@ -17,7 +17,8 @@ struct Work {
   double bytes = 0, flops = 0;  // 0: none to speak of
   double items = 1;             // parameters, images ...
   std::string item;             // their name, singular
-  double state_bytes = 0;       // device bytes that live from call to call; 0: measured
+  double parameters = 0;        // of what is trained; 0: nothing is
+  std::string provider = {};    // where it is not the one in use
 };
 
 /// One line of the table. Times in seconds a call, bytes of device memory.
@@ -27,6 +28,7 @@ struct Measurement {
   int calls = 0, repeats = 0;
   double median = 0, least = 0, most = 0;
   double limit = 0;       // seconds by bytes and flops at this run's ceilings; 0 for a ceiling itself
+  double state_bytes = 0; // of vectors of parameters that were there at the end: weights, optimizer's states, gradients
   double device_peak = 0; // Kokkos allocations while the case ran
   double process_peak = 0;  // resident set, where the system tells
   double launches = 0;      // kernels a call, the libraries' own not counted
@@ -87,8 +89,9 @@ nlohmann::json bench_machine();
 nlohmann::json bench_json(const Bench& bench);
 std::string bench_line(const Measurement& m);
 std::string bench_header();
-/// Reads two files of `varion bench --json` and prints B against A. Errors (65, 66): not such a file; (78):
-/// unequal work under the same name, or precision.
+/// Reads two files of `varion bench --json` and prints B against A: rows of the same name and provider, and of every name the
+/// preferred providers' of both, which stand last. Errors (65, 66): not such a file; (78): unequal work under the same name,
+/// precision, or ranks of a training step. How many bytes an implementation moves is its own affair.
 std::string bench_compare(const std::string& a, const std::string& b);
 
 }  // namespace varion

@@ -83,8 +83,9 @@ void run_ceilings(Bench& bench) {
     }
     if (!kHostExec) {
       const auto host = Kokkos::create_mirror_view(a);
-      bench.ceiling("ceiling/device_to_host", {0, 0, size, "", 0}, [=] { Kokkos::deep_copy(exec, host, a); });
-      bench.ceiling("ceiling/host_to_device", {0, 0, size, "", 0}, [=] { Kokkos::deep_copy(exec, a, host); });
+      const Work work{4 * size, 0, size, "", 0};  // each byte once over the wire
+      bench.ceiling("ceiling/device_to_host", work, [=] { Kokkos::deep_copy(exec, host, a); });
+      bench.ceiling("ceiling/host_to_device", work, [=] { Kokkos::deep_copy(exec, a, host); });
     }
   }
   const Index items = kHostExec ? Exec().concurrency() : 1 << 18;

@@ -24,8 +24,8 @@ void noise_kernel(const Exec& exec, const RandomKey& key, Index blocks, Vec out)
 }
 
 namespace {
-Vec uniform(const Exec& exec, Index n, std::uint64_t which) {
-  const Vec v = long_vector("varion::bench::data", n);
+Vec uniform(const Exec& exec, Index n, std::uint64_t which, const std::string& label = "varion::bench::data") {
+  const Vec v = long_vector(label, n);
   fill_uniform(exec, RandomKey::make(1, Stream::test, which), Real(0.01), v);
   return v;
 }
@@ -48,14 +48,14 @@ void optimizer_case(Bench& bench, const std::string& name, Index n) {
   layout.initialise(exec, 1, optimizer->mean());
   optimizer->start(exec);
   const Vec weights = optimizer->is_variational() ? long_vector("varion::bench::weights", n) : optimizer->mean();
-  const Vec gradient = uniform(exec, n, 7);
+  const Vec gradient = uniform(exec, n, 7, "varion::bench::gradient");
   const auto noise = [](std::uint64_t step) { return Noise{RandomKey::make(1, Stream::train_noise, step), {}}; };
   optimizer->perturb(exec, noise(1), weights);
   const double states = static_cast<double>(optimizer->state().size()), size = static_cast<double>(n);
   const double weight_words = !optimizer->is_variational() ? 0 : kHostExec ? 2 : 1;
   const double bytes = 4 * size * (2 * states + 1 + weight_words);
   std::uint64_t step = 0;
-  bench.measure(label, {bytes, 0, size, "parameter", 0}, [&] {
+  bench.measure(label, {bytes, 0, size, "parameter", size}, [&] {
     ++step;
     optimizer->finish(exec, 0, noise(step), gradient, step, 1e-3, noise(step + 1), weights);
   });
@@ -77,7 +77,8 @@ void run_noise(Bench& bench) {
   bench.measure("noise/stored", {4 * size, 0, size, "draw", 0}, [=] { fill_normal(exec, key, out); });
 }
 
-/// The three GEMMs of a linear layer of the MLP: forward, weight gradient, input gradient.
+/// The three GEMMs of a linear layer of the MLP: forward, weight gradient, input gradient. Then a block of GPT-2 (124M) forward on a
+/// window of 1024 tokens (attention's output, its queries, keys and values, the two layers of its perceptron), and the logits of 256.
 void run_gemm(Bench& bench) {
   const Exec exec;
   const auto one = [&](const std::string& form, bool ta, bool tb, Index m, Index n, Index k) {
@@ -94,9 +95,13 @@ void run_gemm(Bench& bench) {
   one("weight", true, false, width, width, batch);
   one("input", false, false, batch, width, width);
   one("forward", false, true, batch, 10, width);
+  const Index tokens = bench.size(1024, 12), wide = bench.size(768, 6);
+  for (const Index times : {1, 3, 4}) one("forward", false, true, tokens, times * wide, wide);
+  one("forward", false, true, tokens, wide, 4 * wide);
+  one("forward", false, true, bench.size(256, 8), bench.size(50304, 30), wide);
 }
 
-/// resnet20's convolutions at batch 128, under every provider of the build.
+/// resnet20's convolutions at batch 128, the 1 x 1 of its shortcuts among them, under every provider of the build.
 void run_convolution(Bench& bench) {
   const Exec exec;
   struct Layer {
@@ -105,16 +110,17 @@ void run_convolution(Bench& bench) {
   const Index n = bench.size(128, 2);
   for (const backend::Provider* p : backend::providers())
     for (const Layer& l : {Layer{32, 3, 16, 3, 1}, Layer{32, 16, 16, 3, 1}, Layer{32, 16, 32, 3, 2},
-                           Layer{16, 32, 32, 3, 1}, Layer{16, 32, 64, 3, 2}, Layer{8, 64, 64, 3, 1}}) {
-      const std::string label = text("convolution/", p->name(), "/", l.in, "to", l.out, "@", l.size, "/", l.stride);
-      if (!bench.wants(label)) continue;
+                           Layer{16, 32, 32, 3, 1}, Layer{16, 32, 64, 3, 2}, Layer{8, 64, 64, 3, 1},
+                           Layer{32, 16, 32, 1, 2}, Layer{16, 32, 64, 1, 2}}) {
+      const std::string label = text("convolution/", l.kernel, "x", l.kernel, "/", l.in, "to", l.out, "@", l.size, "/", l.stride);
+      if (!bench.wants(label + "/forward") && !bench.wants(label + "/weight") && !bench.wants(label + "/input")) continue;
       const Index before = l.stride == 1 ? 1 : 0, out = l.size / l.stride;
       const backend::Conv s{n, l.size, l.size, l.in, l.out, l.kernel, l.kernel, l.stride, before, before, out, out};
       const Index x_size = n * l.size * l.size * l.in, y_size = n * out * out * l.out;
       const Vec x = uniform(exec, x_size, 1), w = uniform(exec, l.out * s.patch(), 2), y = uniform(exec, y_size, 3);
       const Vec scratch("varion::bench::scratch", static_cast<size_t>(std::max(p->conv_scratch(s, false), p->conv_scratch(s, true))));
       const Work work{4 * static_cast<double>(x_size + y_size), 2 * static_cast<double>(y_size) * static_cast<double>(s.patch()),
-                      static_cast<double>(n), "image", 0};
+                      static_cast<double>(n), "image", 0, p->name()};
       bench.measure(label + "/forward", work, [&] { p->conv_forward(exec, s, x, w, ConstVec(), y, scratch); });
       bench.measure(label + "/weight", work, [&] { p->conv_backward_weight(exec, s, x, y, false, w, scratch); });
       if (l.in > 3)  // an image's own gradient is never asked for
@@ -208,7 +214,7 @@ void run_ops(Bench& bench) {
 const bool registered_kernels =
     BenchCases::of().add("optimizers", {"one step of each at 1e7 and 1.24e8 parameters", 1, run_optimizers}) &&
     BenchCases::of().add("noise", {"standard normals, kept in registers and stored", 1, run_noise}) &&
-    BenchCases::of().add("gemm", {"the MLP's products", 1, run_gemm}) &&
+    BenchCases::of().add("gemm", {"products of the MLP and of GPT-2", 1, run_gemm}) &&
     BenchCases::of().add("attention", {"causal attention of GPT-2's shapes", 1, run_attention}) &&
     BenchCases::of().add("convolution", {"resnet20's layers, every provider", 1, run_convolution}) &&
     BenchCases::of().add("ops", {"FRN, cross entropy, the gradient's norm", 1, run_ops});

@@ -98,7 +98,8 @@ void run_steps(Bench& bench) {
           Trainer trainer(layout, config, data, exec, comm);
           std::uint64_t step = 0;
           const double items = static_cast<double>(trainer.batch() * (text ? sized.example.size() : 1));
-          bench.measure(label, {0, trainer.flops(), items, text ? "token" : "image", 0}, [&] {
+          const double parameters = static_cast<double>(layout.size());
+          bench.measure(label, {0, trainer.flops(), items, text ? "token" : "image", parameters}, [&] {
             ++step;
             trainer.step(step, (step - 1) * static_cast<std::uint64_t>(trainer.batch()), 1e-3, false);
           });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "backends/backend.hpp"
 #include "comm/mpi_check.hpp"
 #include "comm/mpi_session.hpp"
 #include "core/blocks.hpp"
@@ -52,6 +53,10 @@ size_t log2_of(int n) {
   while (n >>= 1) ++k;
   return k;
 }
+
+/// A stretch of a vector that a host's memory holds.
+using HostPart = Kokkos::View<Real*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+HostPart host_part(Real* vector, Stretch s) { return HostPart(vector + s.begin, static_cast<size_t>(s.size())); }
 
 void copy_words(const Real* from, Index n, Real* to) {
   for_all("varion::comm::copy", Kokkos::DefaultHostExecutionSpace(), n, KOKKOS_LAMBDA(const Index i) { to[i] = from[i]; });
@@ -163,16 +168,20 @@ Comm::Place Comm::place(const Exec& exec, const Vec& v, Stretch part, Index room
   if (device_messages_) return {v.data(), with_room(received_there_, room), true, exec};
   Real* const received = with_room(received_, room);
   if (kHostExec) return {v.data(), received, false, exec};
-  with_room(staging_, static_cast<Index>(v.extent(0)));
-  Kokkos::deep_copy(exec, slice(staging_, part.begin, part.size()), slice(v, part.begin, part.size()));
+  if (const Index words = static_cast<Index>(v.extent(0)); staged_ < words) {
+    staging_.reset();  // never both at once
+    staging_ = backend::host_words(static_cast<size_t>(words));
+    staged_ = words;
+  }
+  Kokkos::deep_copy(exec, host_part(staging_.get(), part), slice(v, part.begin, part.size()));
   exec.fence();  // the copy is read
-  return {staging_.data(), received, false, exec};
+  return {staging_.get(), received, false, exec};
 }
 
 /// Part of the vector is now as it stands in its place.
 void Comm::back(const Place& at, const Vec& v, Stretch part) {
   if (kHostExec || at.on_device) return;
-  Kokkos::deep_copy(at.exec, slice(v, part.begin, part.size()), slice(staging_, part.begin, part.size()));
+  Kokkos::deep_copy(at.exec, slice(v, part.begin, part.size()), host_part(staging_.get(), part));
 }
 
 /// Halves are exchanged and added; both orders of a sum of two are the same bits. From the pairs of ranks `mask` apart on.

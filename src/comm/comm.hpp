@@ -90,7 +90,9 @@ class Comm {
   MPI_Comm comm_ = MPI_COMM_NULL;
   std::shared_ptr<NodeMemory> node_;  // ranks beside this one, 2^k, aligned; none: messages only
   bool device_messages_ = false;
-  HostBuffer staging_, received_;
+  std::shared_ptr<Real> staging_;  // of staged_ words, between a device and MPI
+  Index staged_ = 0;
+  HostBuffer received_;
   Vec received_there_;  // on the device
 };
 

@@ -1,5 +1,5 @@
 """L1 to L3 and what a job script does: wall time, requests for a checkpoint, signals once and twice, and whole jobs under a stand-in
-for Slurm that runs the script of `varion submit`, signals, kills and requeues it."""
+for Slurm that runs the script of `varion submit`, signals it, ends it after a grace, kills it after another, and requeues it."""
 import glob, os, random, signal, subprocess, time
 
 from whole_jobs import *
@@ -124,41 +124,73 @@ for name, body in (("srun", 'while [ "${1#--}" != "$1" ]; do shift; done\nexec m
     os.chmod(f"{bin}/{name}", 0o755)
 
 
+# How a time limit comes to an end: a job that has not left by the end of a grace gets the next signal.
+LIMITS = {"USR1": [signal.SIGUSR1], "USR1, TERM": [signal.SIGUSR1, signal.SIGTERM],
+          "USR1, TERM, KILL": [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL]}
+starts = []  # how it was to end, whether it got a signal at all, how it ended, whether it should
+
+
 def batch_job(number):
-    """Whether it ended with the same bits; its starts."""
-    name, draw = f"job-{number}", random.Random(number)
+    """Whether it ended with the same bits, whatever became of its starts."""
+    name, draw, order = f"job-{number}", random.Random(number), []
     script = varion("submit", "--ranks=2", "--threads=1", "--time=00:10:00", "train", *whole, f"run.name={name}")
     assert "#SBATCH --signal=USR1@300 --requeue" in script and "#SBATCH --ntasks=2" in script
-    path, requeued, records = f"{work}/{name}.sh", f"{work}/{name}.requeued", f"{work}/runs/{name}/metrics.jsonl"
+    path, requeued, folder = f"{work}/{name}.sh", f"{work}/{name}.requeued", f"{work}/runs/{name}"
+    records, newest = f"{folder}/metrics.jsonl", 0
     with open(path, "w") as f:
         f.write(script)
     for restart in range(60):
         env = dict(environment, PATH=f"{bin}:{os.environ['PATH']}", VARION=VARION, SLURM_NTASKS="2", SLURM_CPUS_PER_TASK="1",
                    SLURM_JOB_ID=str(1000 + number), SLURM_RESTART_COUNT=str(restart), REQUEUED=requeued)
-        p = subprocess.Popen(["bash", path], cwd=work, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        due, said = newest, len(taken_up(folder))
         before = os.path.getsize(records) if os.path.exists(records) else 0
+        p = subprocess.Popen(["bash", path], cwd=work, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         deadline = time.time() + 60
         while p.poll() is None and (os.path.getsize(records) if os.path.exists(records) else 0) <= before and time.time() < deadline:
             time.sleep(0.01)
         time.sleep(draw.random() * 0.1)
-        sent(signal.SIGUSR1, processes(f"run.name={name}"))  # as --signal=USR1 without B: to the job's steps
+        order = order or draw.sample(list(LIMITS), len(LIMITS))  # each in turn, in any order
+        how, code, met = order.pop(), None, p.poll() is None
+        newest = max(newest, newest_checkpoint(folder))
+        for what in LIMITS[how]:
+            if what == signal.SIGKILL and p.poll() is None:  # the script, mpirun and the ranks, as a step's whole container
+                code = "killed"
+                os.killpg(p.pid, what)
+            sent(what, processes(f"run.name={name}"))  # as --signal=USR1 without B: to the job's steps
+            if what != LIMITS[how][-1]:
+                time.sleep(draw.random() * 0.05)
         try:
-            code = p.wait(20)
-        except subprocess.TimeoutExpired:
+            p.wait(20)
+        except subprocess.TimeoutExpired:  # Open MPI 4.1.4's mpirun can hang in its own end when all ranks have gone
+            code = "a job that hangs" if processes(f"run.name={name}") else "mpirun stayed"
             os.killpg(p.pid, signal.SIGKILL)
-            code = p.wait()
+            sent(signal.SIGKILL, processes(f"run.name={name}"))
+            p.wait()
         while processes(f"run.name={name}"):
             time.sleep(0.02)
+        code, there, steps = p.returncode if code is None else code, newest_checkpoint(folder), taken_up(folder)[said:]
+        newest = max(newest, there)
+        # Killed jobs are requeued by the scheduler itself, stopped ones by their script; a stop leaves a checkpoint of its step.
+        asked = os.path.exists(requeued)
+        if asked:
+            os.remove(requeued)
+        good = (code in (0, "killed", "mpirun stayed") or (code == 75 and asked and there == step_of(name))) and (not due or steps[-1:] >= [due])
+        starts.append((how, met, code, good))
+        if not good:
+            print(f"{name}, start {restart}, {how}: {code}, went on from {steps} of {due}, newest {there}, requeued {asked}")
+            return False
         if code == 0:
             break
-        assert code == 75, code
-        assert os.path.exists(requeued)
-        os.remove(requeued)
-    return os.path.exists(f"{work}/runs/{name}/DONE") and digest(f"{work}/runs/{name}") == expected, restart + 1
+    return os.path.exists(f"{folder}/DONE") and digest(folder) == expected
 
 
 results = side_by_side(batch_job, range(count(3, 300, 1000)))
-rows.append((f"jobs under the stand-in for Slurm (L2), {sum(n for _, n in results)} starts", len(results), sum(not good for good, _ in results)))
+killed, stayed = (sum(code == what for _, _, code, _ in starts) for what in ("killed", "mpirun stayed"))
+tried = {how: [good for one, met, _, good in starts if one == how and (met or not good)] for how in LIMITS}
+assert all(tried.values()) and killed > 0, (starts, "too late for one of the limits")
+rows += [(f"starts that end by {how} (L2)", len(goods), goods.count(False)) for how, goods in tried.items()]
+rows.append((f"jobs of {len(starts)} starts, {killed} killed (L2)", len(results), results.count(False)))
 assert "did you mean" in varion("submit", "train", "optim.lrr=1", code=78)
 varion("submit", code=64)
-table("jobs", rows)
+table("jobs", rows, [("mpirun itself stayed, of a signal (L1)", len(codes), codes.count("mpirun hung")),
+                     ("mpirun itself stayed, under the stand-in (L2)", len(starts), stayed)])

@@ -1,5 +1,6 @@
 """K3, K4: a run that goes from one checkpoint to the next is killed at every system call on its files, and gets every error
-from every one. After it, the same command ends with the bits of the unbroken run: there was always a whole checkpoint."""
+from every one. An error leaves no temporary file. After it, the run goes on from the newest checkpoint, that of before or of then, and
+ends with the bits of the unbroken one."""
 import os, random, re, shutil, subprocess, sys
 
 from whole_jobs import *
@@ -31,6 +32,8 @@ class Kind:
         os.makedirs(self.origin)
         if begin:
             assert train(self.origin, *more, f"train.stop_after={begin}").returncode == 75
+        self.begin, self.end = begin, end
+        assert newest_checkpoint(self.origin) == begin
         # The paths that the run touches, then its calls on them, counted by thread as strace does.
         self.on_paths = []
         text = self.traced()
@@ -91,14 +94,18 @@ for kind, call, at, what, more in some:
         problems.append(f"ended with {p.returncode}: {p.stderr}")
     if not killed and p.returncode not in (0, 75) and p.stderr.count("varion: ") != 1 and not (call == "write" and more):
         problems.append(f"said {p.stderr!r}")
-    end = train(folder, *kind.words)
-    if end.returncode != 0:
-        problems.append(f"does not go on: {end.returncode} {end.stderr}")
-    elif digest(folder) != kind.expected:
+    if not killed and p.returncode in (0, 75) and kind.begin and taken_up(folder) != [kind.begin]:
+        problems.append(f"began at {taken_up(folder)}, not at {kind.begin}")
+    if not killed and leftovers(folder):
+        problems.append(f"an error left {leftovers(folder)}")
+    # What stood there before the fault, and what came while it lasted; a stop promises its own.
+    newest = max(kind.begin, newest_checkpoint(folder), kind.end if p.returncode == 75 else 0)
+    wrong = went_on(folder, newest, lambda *words: train(folder, *kind.words, *words))
+    problems += wrong
+    if not wrong and digest(folder) != kind.expected:
         problems.append("other bits at the end")
-    left = [n for _, _, files in os.walk(folder) for n in files if n.endswith(".tmp")]
-    if left:
-        problems.append(f"left {left}")
+    if leftovers(folder):
+        problems.append(f"left {leftovers(folder)}")
     row[0] += 1
     row[1] += bool(problems)
     if problems:

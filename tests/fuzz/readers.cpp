@@ -1,10 +1,11 @@
-// I1, I2: bytes made up by libFuzzer for every reader; FUZZ_TARGET names one. Refusing with an Error of code 65 or 78 is right;
+// I1, I2: bytes made up by libFuzzer for every reader; FUZZ_TARGET names one. Refusing with an Error of code 65 or 78 (a command line: 64) is right;
 // anything else that ends a reader is a finding. scripts/fuzz.sh builds and runs it.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 
+#include "app/command.hpp"
 #include "core/error.hpp"
 #include "core/options.hpp"
 #include "data/gpt2_vocabulary.hpp"
@@ -80,8 +81,19 @@ void read_one(const std::string& target, const std::uint8_t* data, size_t size) 
     Config c;
     c.read_text(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
     c.resolve();
+  } else if (target == "cli") {  // a word a line
+    const std::string_view all(reinterpret_cast<const char*>(data), size);
+    std::vector<std::string> words;
+    for (size_t at = 0, end = 0; at < size; at = end + 1) {
+      end = std::min(all.find('\n', at), size);
+      words.emplace_back(all.substr(at, end - at));
+    }
+    const Arguments a = parse_arguments(without_force(words).first, {"out", "repeats", "json"});
+    Config c;
+    for (const auto& [key, value] : a.settings) c.set(key, value, "command line");
+    c.resolve();
   } else {
-    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5, safetensors, tokens, vocabulary, words or config\n");
+    std::fprintf(stderr, "FUZZ_TARGET must be idx, cifar, table, indices, posterior, hdf5, safetensors, tokens, vocabulary, words, config or cli\n");
     std::exit(64);
   }
 }
@@ -92,7 +104,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, size_t size) {
   try {
     read_one(target == nullptr ? "" : target, data, size);
   } catch (const Error& e) {
-    if (e.code() != Exit::data && e.code() != Exit::config) {
+    if (e.code() != Exit::data && e.code() != Exit::config && (e.code() != Exit::usage || std::string_view(target) != "cli")) {
       std::fprintf(stderr, "refused with %d: %s\n", static_cast<int>(e.code()), e.what());
       std::abort();
     }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
+#include <set>
 
 #include "backends/portable/portable.hpp"
 #include "core/error.hpp"
@@ -197,6 +199,7 @@ TEST_CASE("the weight gradient of few channels at a stride is the same every tim
 
 TEST_CASE("an empty batch is refused by every provider") {
   const backend::Conv s{0, 8, 8, 3, 4, 3, 3, 1, 1, 1, 8, 8};
+  const backend::Attention h{0, 4, 2, 8, true};
   const Vec some = draw(1, 4096), none;
   const auto code = [](const auto& call) {
     try {
@@ -214,6 +217,122 @@ TEST_CASE("an empty batch is refused by every provider") {
     CHECK(code([&] { p->conv_backward_data(Exec(), s, none, some, false, none, some); }) == 70);
     CHECK(code([&] { p->conv_backward_weight(Exec(), s, none, none, false, some, some); }) == 70);
     CHECK(code([&] { p->gemm(Exec(), false, false, 0, 3, 4, none, some, false, none); }) == 70);
+    CHECK(code([&] { p->gemm_batched(Exec(), false, false, 0, 2, 3, 4, none, 8, some, 12, false, none, 6); }) == 70);
+    CHECK(code([&] { p->attention_scratch(h, false); }) == 70);
+    CHECK(code([&] { p->attention_scratch(h, true); }) == 70);
+    CHECK(code([&] { p->attention_forward(Exec(), h, none, none, none, some); }) == 70);
+    CHECK(code([&] { p->attention_backward(Exec(), h, none, none, none, none, false, none, some); }) == 70);
+  }
+}
+
+namespace {
+/// One operation on fixed numbers, and how far two providers may be apart in it.
+struct Operation {
+  std::string name;
+  double bound;
+  std::function<std::vector<double>(const backend::Provider&)> run;
+};
+
+/// Of |a - b| / (1 + |b|) the largest.
+double farthest(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!std::isfinite(a[i])) return INFINITY;
+    worst = std::max(worst, std::abs(a[i] - b[i]) / (1 + std::abs(b[i])));
+  }
+  return worst;
+}
+}  // namespace
+
+// Each may be as far from the exact result as the tests of the operation allow, so two of them twice as far from each other. "same bits":
+// portable's own function, or one that sums as it does.
+TEST_CASE("the table of equivalence: every provider and operation beside portable") {
+  const Index m = 130, n = 33, k = 200, batch = 5;
+  const Vec a = draw(1, m * k), b = draw(2, n * k), many = draw(3, batch * m * k), others = draw(4, batch * n * k);
+  const backend::Conv s{3, 9, 10, 16, 40, 3, 3, 2, 1, 1, 5, 5};
+  const Index x_size = s.n * s.h * s.w * s.c, w_size = s.o * s.patch(), y_size = s.n * s.ho * s.wo * s.o;
+  const Vec x = draw(5, x_size), weight = draw(6, w_size), bias = draw(7, s.o), dy = draw(8, y_size);
+  const backend::Attention h{2, 70, 3, 16, true};
+  const Vec qkv = draw(9, h.rows() * h.pitch()), above = draw(10, h.rows() * h.heads * h.width);
+  const auto attend = [&](const backend::Provider& p, bool backward) {
+    const GuardedScratch scratch(std::max(p.attention_scratch(h, false), p.attention_scratch(h, true)));
+    const Vec y = poisoned(static_cast<Index>(above.extent(0))), log_sum = poisoned(h.rows() * h.heads);
+    const Vec dqkv = poisoned(static_cast<Index>(qkv.extent(0)));
+    p.attention_forward(Exec(), h, qkv, y, log_sum, scratch.words);
+    if (backward) p.attention_backward(Exec(), h, qkv, y, above, log_sum, false, dqkv, scratch.words);
+    CHECK(scratch.is_whole());
+    return host(backward ? dqkv : y);
+  };
+  const auto convolve = [&](const backend::Provider& p, Index size, const std::function<void(const Vec& out, const Vec& scratch)>& call) {
+    const GuardedScratch scratch(std::max(p.conv_scratch(s, false), p.conv_scratch(s, true)));
+    const Vec out = poisoned(size);
+    call(out, scratch.words);
+    CHECK(scratch.is_whole());
+    return host(out);
+  };
+  const auto sums = [](Index terms) { return 2e-6 * (4 + static_cast<double>(terms)); };
+  const std::vector<Operation> operations{
+      {"gemm", sums(k),
+       [&](const auto& p) {
+         const Vec c = poisoned(m * n);
+         p.gemm(Exec(), false, true, m, n, k, a, b, false, c);
+         return host(c);
+       }},
+      {"batched gemm", sums(k),
+       [&](const auto& p) {
+         const Vec c = poisoned(batch * m * n);
+         p.gemm_batched(Exec(), true, false, batch, m, n, k, many, m * k, others, k * n, false, c, m * n);
+         return host(c);
+       }},
+      {"conv forward", sums(s.patch()),
+       [&](const auto& p) {
+         return convolve(p, y_size, [&](const Vec& y, const Vec& scratch) { p.conv_forward(Exec(), s, x, weight, bias, y, scratch); });
+       }},
+      {"conv weight", sums(s.n * s.ho * s.wo),
+       [&](const auto& p) {
+         return convolve(p, w_size, [&](const Vec& dw, const Vec& scratch) { p.conv_backward_weight(Exec(), s, x, dy, false, dw, scratch); });
+       }},
+      {"conv input", sums(s.kh * s.kw * s.o),
+       [&](const auto& p) {
+         return convolve(p, x_size, [&](const Vec& dx, const Vec& scratch) { p.conv_backward_data(Exec(), s, dy, weight, false, dx, scratch); });
+       }},
+      {"attention", 6e-6, [&](const auto& p) { return attend(p, false); }},
+      {"attn. backward", 2e-5, [&](const auto& p) { return attend(p, true); }},
+  };
+  char cell[64];
+  const auto column = [&](const std::string& word) {
+    std::snprintf(cell, sizeof cell, "%-16s", word.c_str());
+    return std::string(cell);
+  };
+  std::string table = column("provider");
+  std::vector<std::vector<double>> expected;
+  for (const Operation& o : operations) {
+    table += column(o.name);
+    expected.push_back(o.run(backend::portable()));
+  }
+  table += "\n" + column("may differ by");
+  for (const Operation& o : operations) {
+    std::snprintf(cell, sizeof cell, "%.1e", o.bound);
+    table += column(cell);
+  }
+  std::set<std::string> compared;
+  for (const auto* p : all_providers()) {
+    table += "\n" + column(p->name());
+    for (size_t i = 0; i < operations.size(); ++i) {
+      INFO(p->name() << ": " << operations[i].name);
+      const double apart = farthest(operations[i].run(*p), expected[i]);
+      CHECK(apart <= operations[i].bound);
+      std::snprintf(cell, sizeof cell, "%.1e", apart);
+      table += column(apart == 0 ? "same bits" : cell);
+    }
+    CHECK(compared.insert(p->name()).second);  // a name is one provider's
+  }
+  std::printf("%s\n", table.c_str());
+  // What `varion info` lists and VARION_PROVIDER takes.
+  for (const auto* p : backend::providers()) {
+    INFO(p->name() << " is registered, and nothing compares it");
+    CHECK(compared.count(p->name()) == 1);
   }
 }
 

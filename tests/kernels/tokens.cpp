@@ -1,4 +1,5 @@
-// Class token, positions and pooling over tokens against plain loops, forward and backward, widths past a stretch of columns.
+// Tables of tokens and positions, class token and pooling over tokens against plain loops, forward and backward, widths past a
+// stretch of columns.
 #include <cmath>
 
 #include "ops/ops.hpp"
@@ -16,8 +17,9 @@ struct Passes {
   Graph graph{layout};
   Numbers x, w, y, dx, dw;
   Shape shape;
-  Passes(const Shape& input, const std::function<Node(Graph&, Node)>& build) {
-    const Node in = graph.input(input, false, true);
+  /// `words`: the input is tokens, so many of them.
+  Passes(const Shape& input, const std::function<Node(Graph&, Node)>& build, Index words = 0) {
+    const Node in = graph.input(input, words > 0, words == 0);
     const Node out = build(graph, in);
     const Node target = graph.input(graph.shape(out));
     const Node loss = mean_squared_error(graph, out, target);
@@ -28,14 +30,25 @@ struct Passes {
     p.weights = weights;
     p.gradient = gradient;
     p.loss_scale = Real(0.5);
-    Kokkos::deep_copy(p.value(in), draw(1, input.size()));
+    if (words > 0) {
+      const auto tokens = Kokkos::create_mirror_view(p.ints(in));
+      for (Index n = 0; n < input.size(); ++n) tokens(static_cast<size_t>(n)) = static_cast<std::int32_t>((5 * n + n * n) % words);
+      Kokkos::deep_copy(p.ints(in), tokens);
+    } else {
+      Kokkos::deep_copy(p.value(in), draw(1, input.size()));
+    }
     Kokkos::deep_copy(p.value(target), Real(0));
     p.forward();
     y = host(p.value(out));
     p.backward(loss);
-    x = host(p.value(in));
     w = host(weights);
-    dx = host(p.grad_of(in));
+    if (words > 0) {
+      const auto tokens = host(p.ints(in));
+      x.assign(tokens.begin(), tokens.end());
+    } else {
+      x = host(p.value(in));
+      dx = host(p.grad_of(in));
+    }
     if (layout.size() > 0) dw = host(gradient);
     shape = graph.shape(out);
   }
@@ -49,6 +62,29 @@ bool equal(const Numbers& a, const Numbers& b) {
   return same;
 }
 }  // namespace
+
+TEST_CASE("tokens and positions take the rows of their tables, and leave their gradients there") {
+  for (const auto& [n, length, d, words] :
+       {std::array<Index, 4>{1, 1, 1, 3}, {1, 7, 5, 65}, {1, 33, 17, 3}, {7, 1, 5, 3}, {3, 11, 1, 65}, {2, 7, 300, 3}}) {
+    const Index positions = length + 2;  // the last two are never used
+    INFO(n << " sequences of " << length << " of " << words << " tokens, width " << d);
+    const EmbeddingOptions options{words, positions, d, length, Real(1)};
+    const Passes t({n, length}, [&](Graph& g, Node x) { return embedding(g, x, "e", options); }, words);
+    CHECK((t.shape == Shape{n * length, d}));
+    Numbers y, dw(t.w.size());
+    for (Index row = 0; row < n * length; ++row)
+      for (Index k = 0; k < d; ++k) {
+        const size_t token = t.at("e.wte.weight") + static_cast<size_t>(static_cast<Index>(t.x[static_cast<size_t>(row)]) * d + k);
+        const size_t position = t.at("e.wpe.weight") + static_cast<size_t>(row % length * d + k);
+        y.push_back(t.w[token] + t.w[position]);
+        const double dy = t.y[y.size() - 1] / static_cast<double>(t.y.size());
+        dw[token] += dy;
+        dw[position] += dy;
+      }
+    CHECK(equal(t.y, y));
+    CHECK(equal(t.dw, dw));
+  }
+}
 
 TEST_CASE("patches get a class token and positions") {
   for (const auto& [n, h, w, d] : {std::array<Index, 4>{1, 1, 1, 1}, {3, 2, 3, 7}, {2, 4, 4, 300}})

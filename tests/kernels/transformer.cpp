@@ -180,6 +180,92 @@ TEST_CASE("vectors of exp and of the normal distribution are as good as they say
   CHECK(std::isnan(exp_lane(std::nanf(""))));
 }
 
+TEST_CASE("GELU by tanh and its slope equal their formulas") {
+  for (const Index size : {1, 7, 33, 597}) {
+    Layout layout;
+    Graph g(layout);
+    const Node x = g.input({size, 1}, false, true), y = gelu_tanh(g, x), target = g.input({size, 1});
+    const Node loss = mean_squared_error(g, y, target);
+    for (const Node n : {y, loss}) g.output(n);
+    g.finish(true);
+    Replay p(g, Exec());
+    p.loss_scale = Real(0.5) * static_cast<Real>(size);  // dy = y - target
+    const Vec points = draw(7, size), targets = draw(8, size);
+    const auto mirror = Kokkos::create_mirror_view_and_copy(Kokkos::HostSpace(), points);
+    for (size_t i = 0; i < mirror.extent(0); ++i) mirror(i) *= 4;  // into both tails
+    Kokkos::deep_copy(points, mirror);
+    Kokkos::deep_copy(p.value(x), points);
+    Kokkos::deep_copy(p.value(target), targets);
+    p.forward();
+    const Numbers got = host(p.value(y)), at_x = host(points), t = host(targets);
+    p.backward(loss);
+    Numbers expected, slope;
+    for (size_t i = 0; i < at_x.size(); ++i) {
+      const double v = at_x[i], share = 0.7978845608028654, h = std::tanh(share * (v + 0.044715 * v * v * v));
+      expected.push_back(0.5 * v * (1 + h));
+      const double dy = expected[i] - t[i];
+      slope.push_back(dy * (0.5 * (1 + h) + 0.5 * v * (1 - h * h) * share * (1 + 3 * 0.044715 * v * v)));
+    }
+    CHECK(difference(got, expected) < 3e-6);
+    CHECK(difference(host(p.grad_of(x)), slope) < 1e-5);
+  }
+}
+
+TEST_CASE("the tied head's loss and its gradients equal their definitions, whichever rows have a target") {
+  for (const Index rows : {1, 7, 33})
+    for (const Index width : {1, 5, 17})
+      for (const Index classes : {3, 65})
+        for (const bool masked : {false, true}) {
+          INFO(rows << " rows of " << width << ", " << classes << " classes" << (masked ? ", every third row masked" : ""));
+          Layout layout;
+          Graph g(layout);
+          g.parameter("table", {classes, width}, {});
+          const Node x = g.input({rows, width}, false, true), target = g.input({rows}, true);
+          const Node loss = tied_cross_entropy(g, x, "table", target);
+          g.output(loss);
+          g.finish(true);
+          const Vec weights = draw(9, layout.size()), gradient = poisoned(layout.size()), points = draw(10, rows * width);
+          Replay p(g, Exec());
+          p.weights = weights;
+          p.gradient = gradient;
+          p.loss_scale = 3;
+          const auto targets = Kokkos::create_mirror_view(p.ints(target));
+          for (Index n = 0; n < rows; ++n) targets(at(n)) = masked && n % 3 == 1 ? -1 : static_cast<std::int32_t>((5 * n + 2) % classes);
+          Kokkos::deep_copy(p.ints(target), targets);
+          Kokkos::deep_copy(p.value(x), points);
+          p.forward();
+          const double got = host(p.value(loss))[0];
+          p.backward(loss);
+
+          const Numbers a = host(points), w = host(weights);
+          double count = 0, sum = 0;
+          for (Index n = 0; n < rows; ++n) count += masked && n % 3 == 1 ? 0 : 1;
+          Numbers dx(a.size()), dw(w.size());
+          for (Index n = 0; n < rows; ++n) {
+            if (masked && n % 3 == 1) continue;
+            const Index wanted = (5 * n + 2) % classes;
+            Numbers power(at(classes));
+            double all = 0;
+            for (Index c = 0; c < classes; ++c) {
+              double logit = 0;
+              for (Index k = 0; k < width; ++k) logit += a[at(n * width + k)] * w[at(c * width + k)];
+              all += power[at(c)] = std::exp(logit);
+            }
+            sum -= std::log(power[at(wanted)] / all);
+            for (Index c = 0; c < classes; ++c) {
+              const double slope = 3 / count * (power[at(c)] / all - (c == wanted ? 1 : 0));
+              for (Index k = 0; k < width; ++k) {
+                dx[at(n * width + k)] += slope * w[at(c * width + k)];
+                dw[at(c * width + k)] += slope * a[at(n * width + k)];
+              }
+            }
+          }
+          CHECK(got == Approx(sum / count).epsilon(1e-5));
+          CHECK(difference(host(p.grad_of(x)), dx) < 1e-5);
+          CHECK(difference(host(gradient), dw) < 1e-5);
+        }
+}
+
 TEST_CASE("rows without a target count for nothing") {
   Layout layout;
   Graph g(layout);

@@ -43,7 +43,8 @@ grid = [(r, t, p) for p, what in programs for r in (1, 2, 4, 8) for t in ((1, 2,
 pairs = list(itertools.product(models, optimizers))
 for provider in ("portable", ""):
     tried = failed = 0
-    for model, optimizer in pairs if whole_jobs.TIER != "C" else [("mlp", "ivon"), ("mlp", "adamw"), ("lenet", "ivon"), ("gpt2", "ivon"), ("encoder", "adamw"), ("classify", "ivon")]:
+    for model, optimizer in pairs if whole_jobs.TIER != "C" else [("mlp", "ivon"), ("mlp", "adamw"), ("lenet", "ivon"), ("gpt2", "ivon"), ("encoder", "adamw"), ("classify", "ivon"),
+                                                                 ("vit", "ivon"), ("vit", "adamw")]:
         points = grid if whole_jobs.TIER != "C" else [(1, 1, VARION), (1, 2, VARION)] + draw.sample([g for g in grid if g[0] in (2, 4)], 1)
         found = {}
         for number, (ranks, threads, program) in enumerate(points):

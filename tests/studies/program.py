@@ -155,11 +155,23 @@ show = run("config", "show", "optim.lr=3")
 assert "lr = 3  # command line" in show
 
 # The benchmarks run, and tables of unequal work are not compared.
-run("bench", "--quick=yes", "--repeats=1", "--json=quick.json")
+out = run("bench", "--quick=yes", "--repeats=1", "--json=quick.json")
 measured = json.load(open(work + "/quick.json"))
 rows = {r["name"]: r for r in measured["results"]}
 assert measured["schema"] == "varion-bench-1" and all(r["median_s"] > 0 for r in rows.values())
 assert rows["optimizer/ivon/12400"]["bytes"] == 36 * 12400 and rows["optimizer/ivon/12400"]["launches"] == 1
+# What stays from step to step is counted where it is allocated: vectors of parameters, and 24 bytes of the optimizer's report.
+for optimizer, vectors in (("sgd", 3), ("adamw", 4), ("ivon", 5)):
+    for name in (f"optimizer/{optimizer}/12400", f"step/mlp-1024-1024/128/{optimizer}"):
+        assert 4 * vectors <= rows[name]["bytes_per_parameter"] < 4 * vectors + 0.01, (name, rows[name]["bytes_per_parameter"])
+assert "B/param" in out and re.search(r"^step/mlp-1024-1024/128/ivon .* 20\.0 ", out, re.M), out
+assert all(r["bytes_per_parameter"] == 0 for n, r in rows.items() if n.startswith(("ceiling/", "gemm/", "convolution/")))
+assert all(r["bytes"] > 0 for n, r in rows.items() if n.endswith(("host_to_device", "device_to_host")))
+assert "gemm/forward/8x30x6" in rows and "convolution/1x1/16to32@32/2/input" in rows
+used = measured["machine"]["provider"].split()[0]
+convolutions = [r for r in measured["results"] if r["name"] == "convolution/3x3/16to16@32/1/forward"]
+assert convolutions[0]["provider"] == "portable" and {r["provider"] for r in convolutions} >= {"portable", used}
+assert rows["gemm/forward/8x30x6"]["provider"] == used
 assert "--quick" in run("bench", "compare", "quick.json", "quick.json", code=78)
 measured["quick"] = False
 
@@ -173,10 +185,24 @@ write("a")
 write("other", machine={**measured["machine"], "precision": "tf32"})
 write("unequal", results=[{**r, "items": r["items"] + 1} for r in measured["results"]])
 write("disjoint", results=[])
+write("moved", results=[{**r, "bytes": r["bytes"] + 8} for r in measured["results"]])
+write("harder", results=[{**r, "flops": r["flops"] + 1} for r in measured["results"]])
+write("vendor", results=[{**r, "provider": "another" if r["provider"] == convolutions[-1]["provider"] else r["provider"]} for r in measured["results"]])
+write("ranks", machine={**measured["machine"], "ranks": "2"})
+write("kernels", machine={**measured["machine"], "ranks": "2"}, results=[r for r in measured["results"] if r["name"].startswith("optimizer/")])
 write("junk", schema="x")
 assert "optimizer/ivon/12400" in run("bench", "compare", "a.json", "a.json")
 assert "precision" in run("bench", "compare", "a.json", "other.json", code=78)
 assert "not the same work" in run("bench", "compare", "a.json", "unequal.json", code=78)
+assert "flops" in run("bench", "compare", "a.json", "harder.json", code=78)
+assert "optimizer/ivon/12400" in run("bench", "compare", "a.json", "moved.json")
+assert "unequal numbers of ranks: 1 and 2" in run("bench", "compare", "a.json", "ranks.json", code=78)
+assert "ranks: A 1 | B 2" in run("bench", "compare", "a.json", "kernels.json")
+# Every provider beside itself, and the preferred ones of two builds beside each other.
+beside = lambda other: [line.split("  ")[-1] for line in run("bench", "compare", "a.json", other).splitlines()  # noqa: E731
+                        if line.startswith(convolutions[0]["name"] + " ")]
+assert beside("a.json") == [r["provider"] for r in convolutions]
+assert beside("vendor.json") == [r["provider"] for r in convolutions[:-1]] + [convolutions[-1]["provider"] + " | another"]
 assert "share no benchmark" in run("bench", "compare", "a.json", "disjoint.json", code=78)
 run("bench", "compare", "a.json", "junk.json", code=65)
 run("bench", "compare", "a.json", "missing.json", code=66)

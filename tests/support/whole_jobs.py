@@ -1,5 +1,5 @@
 """What tests of whole jobs share: the program, its environment, digests of finished runs, tables of results."""
-import concurrent.futures, hashlib, json, os, shutil, subprocess, sys
+import concurrent.futures, hashlib, json, os, re, shutil, subprocess, sys
 
 try:
     import h5py
@@ -68,6 +68,34 @@ def digest(folder):
     return h.hexdigest()
 
 
+def newest_checkpoint(folder):
+    """The step of the newest checkpoint that a run has there; 0: none. What has the name of one is whole."""
+    names = os.listdir(f"{folder}/checkpoints") if os.path.isdir(f"{folder}/checkpoints") else []
+    return max((int(m[1]) for m in (re.fullmatch(r"step-(\d+)\.h5", n) for n in names) if m), default=0)
+
+
+def taken_up(folder):
+    """The steps from which starts of a run went on, as it says in its log."""
+    log = open(f"{folder}/log.txt").read() if os.path.exists(f"{folder}/log.txt") else ""
+    return [int(step) for step in re.findall(r"(?:continuing from .* at|finished before, at) step (\d+)", log)]
+
+
+def went_on(folder, newest, start):
+    """What is wrong with a start to the end, after the newest checkpoint has been that of step `newest` (0: there was none). It must
+    go on from there: from nothing it would come to the same bits, and nobody would see that the checkpoint is lost."""
+    before = len(taken_up(folder))
+    p = start(*(["run.resume=must"] if newest else []))
+    steps = taken_up(folder)[before:]
+    if p.returncode != 0:
+        return [f"does not go on: {p.returncode} {p.stderr}"]
+    return [f"went on from {steps}, not from {newest}"] if newest and (not steps or steps[-1] < newest) else []
+
+
+def leftovers(folder):
+    """Temporary files in it."""
+    return [name for _, _, files in os.walk(folder) for name in files if name.endswith(".tmp")]
+
+
 def processes(word, program=VARION):
     """Running varion processes whose command line holds this word."""
     out = []
@@ -82,9 +110,12 @@ def processes(word, program=VARION):
     return sorted(out)
 
 
-def table(title, rows):
-    """name, tried, failed."""
+def table(title, rows, launcher=()):
+    """name, tried, failed. Of the launcher: what it did wrong by itself, as Open MPI 4.1.4's mpirun, which can die or stay when all
+    ranks have gone. That is counted; it fails where it is no longer the exception, for then the exit codes have not been seen."""
     print(title)
     for name, tried, failed in rows:
         print(f"  {name:44} {tried:7} tried  {failed:5} failed")
-    sys.exit(1 if any(failed for _, _, failed in rows) else 0)
+    for name, tried, times in launcher:
+        print(f"  {name:44} {tried:7} tried  {times:5} times, no rank left")
+    sys.exit(1 if any(failed for _, _, failed in rows) or any(2 * times > tried for _, tried, times in launcher) else 0)

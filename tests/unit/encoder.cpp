@@ -203,6 +203,28 @@ TEST_CASE("hidden tokens: evaluation means over those that are asked for, and bo
   CHECK(averaged != nll);
 }
 
+TEST_CASE("the encoder has as many parameters as the same network of PyTorch's layers") {
+  // nn.Embedding(n, D): n D. nn.TransformerEncoderLayer(D, heads, 4 D): in_proj 3 D^2 (+ 3 D), out_proj D^2 (+ D), linear1 4 D^2 (+ 4 D),
+  // linear2 4 D^2 (+ D), norm1 and norm2 D (+ D) each; what is in brackets goes with bias=False. nn.LayerNorm(D): D (+ D).
+  // nn.Linear(D, C): C D + C.
+  constexpr Index d = 64, layers = 2, positions = 64, tokens = 54 + 1;  // the alphabet, and the mask token
+  const auto parameters = [](const Config& c) {
+    const DataSet data = load_data(c);
+    Layout layout;
+    const BatchGraph net(layout, c, data, 1, true);
+    return layout.size();
+  };
+  for (const Index bias : {0, 1}) {
+    const Index layer = (3 + 1 + 4 + 4) * d * d + 2 * d + bias * (3 + 1 + 4 + 1 + 2) * d;
+    const Index body = (tokens + positions) * d + layers * layer + d + bias * d;  // the head of hidden tokens is the table
+    const Settings sizes{{"model.layers", "2"}, {"model.heads", "4"}, {"model.width", "64"}, {"data.length", "64"},
+                         {"model.bias", bias == 1 ? "true" : "false"}};
+    CHECK(parameters(small(sizes)) == body);
+    CHECK(parameters(classifier(sizes)) == body + 2 * d + 2);
+    if (bias == 0) CHECK(body == 106240);  // what presets and docs/results.md say
+  }
+}
+
 TEST_CASE("the encoder's gradients are finite differences, with either head and where few tokens are asked for") {
   const Model& m = Models::of().find("encoder");
   for (const char* pool : {"mean", "first"}) {

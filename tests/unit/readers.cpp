@@ -3,17 +3,23 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <atomic>
 #include <clocale>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <optional>
+#include <thread>
 
 #include "core/random.hpp"
 #include "data/dataset.hpp"
 #include "io/commit_file.hpp"
 #include "io/image_files.hpp"
 #include "io/input_file.hpp"
+#include "io/posterior_file.hpp"
+#include "io/safetensors.hpp"
 #include "io/table.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
@@ -180,6 +186,64 @@ TEST_CASE("every truncation of an IDX and of a packed IDX file is refused") {
       INFO(n << " of " << whole.size());
       refusal(Exit::data, [&] { io::read_idx(path, 3); });
     }
+}
+
+TEST_CASE("I6: files that are cut, written over or removed while they are read end in what they hold or in an error") {
+  struct Format {
+    const char* name;
+    std::string bytes;
+    std::function<void(const std::string&)> read;
+  };
+  const std::string images = idx(0x803, {3, 200, 100}, 60000);
+  std::string numbers;
+  for (int i = 0; i < 20000; ++i) numbers += std::to_string(i % 100) + "\n";
+  io::make_folder(kReadersDir);
+  io::save_safetensors(kReadersDir, "steady", {{{"w", {100, 100}, std::vector<float>(10000, 0.5f)}}, {}});
+  const std::string tensors = io::read_file(kReadersDir + "/steady", 1 << 20);
+  io::PosteriorFile posterior;
+  posterior.tensors = {{"w", {10000}, 0, 10000}};
+  posterior.mean.assign(10000, 0.5f);
+  posterior.optimizer = "sgd";
+  const std::vector<Format> formats{
+      {"idx", images, [](const std::string& path) { io::read_idx(path, 3); }},
+      {"packed idx", gzipped(images), [](const std::string& path) { io::read_idx(path, 3); }},
+      {"cifar", std::string(40 * 3073, '\1'), [](const std::string& path) { io::CifarImages into; io::read_cifar(path, 1, 10, into); }},
+      {"table", numbers, [](const std::string& path) { io::read_table(path); }},
+      {"list", numbers, [](const std::string& path) { io::read_indices(path, 0, 100); }},
+      {"safetensors", tensors, [](const std::string& path) { io::read_safetensors(path); }},
+      {"posterior", io::encode_posterior(posterior), [](const std::string& path) { io::load_posterior(path); }}};
+  for (const Format& format : formats) {
+    INFO(format.name);
+    const std::string path = put(kReadersDir, "changes", format.bytes);
+    std::atomic<bool> ends{false};
+    std::thread changes([&] {
+      for (std::uint32_t k = 0; !ends; ++k) {
+        std::error_code gone;
+        if (k % 4 == 0) std::filesystem::resize_file(path, k * 2654435761u % format.bytes.size(), gone);
+        else if (k % 4 == 1) std::ofstream(path, std::ios::binary | std::ios::in | std::ios::out) << format.bytes;  // in place
+        else if (k % 4 == 2) std::filesystem::remove(path, gone);
+        else std::ofstream(path, std::ios::binary) << format.bytes;
+      }
+    });
+    int whole = 0, refused = 0;
+    std::string other;
+    for (int k = 0; k < 200 || (std::min(whole, refused) == 0 && k < 100000); ++k) {
+      try {
+        format.read(path);
+        ++whole;
+      } catch (const Error& e) {
+        ++refused;
+        if (e.code() != Exit::data && e.code() != Exit::no_input) other = e.what();
+      } catch (const std::exception& e) {
+        other = e.what();
+      }
+    }
+    ends = true;
+    changes.join();
+    CHECK(other == "");
+    CHECK(whole > 0);
+    CHECK(refused > 0);
+  }
 }
 
 TEST_CASE("random damage of a header never crashes a reader, and never yields more than the file holds") {
