@@ -33,7 +33,7 @@ TUNED = kernels_for_avx512()
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "64000000000", **TUNED}
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 BOUND = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
-ENVIRONMENTS = {"default": {}, "tuned": TUNED, "heap": KEEP, "heap+huge": {**KEEP, **HUGE}, "heap+bound": {**KEEP, **BOUND}}
+ENVIRONMENTS = {"default": {}, **({"tuned": TUNED} if TUNED else {}), "heap": KEEP, "heap+huge": {**KEEP, **HUGE}, "heap+bound": {**KEEP, **BOUND}}
 PEERS = {"best": "PyTorch, best", "eager": "best without torch.compile", "shipped": "as shipped"}  # sides of the table
 STATES = {"sgd": 2, "adamw": 3, "ivon": 3}  # full-length arrays kept from step to step, the weights included
 MLP = (784, 1024, 1024, 10)

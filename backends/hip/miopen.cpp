@@ -104,7 +104,7 @@ struct Plan {
 };
 
 const Plan& plan(const Conv& s) {
-  ensure(s.n > 0, "convolution of an empty batch");
+  refuse_empty(s);
   using Key = std::tuple<Index, Index, Index, Index, Index, Index, Index, Index, Index, Index, Index, Index>;
   static std::map<Key, Plan> all;
   return all.try_emplace(Key(s.n, s.h, s.w, s.c, s.o, s.kh, s.kw, s.stride, s.pad_top, s.pad_left, s.ho, s.wo), s)

@@ -55,7 +55,6 @@ size_t log2_of(int n) {
 }
 
 /// A stretch of a vector that a host's memory holds.
-using HostPart = Kokkos::View<Real*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
 HostPart host_part(Real* vector, Stretch s) { return HostPart(vector + s.begin, static_cast<size_t>(s.size())); }
 
 void copy_words(const Real* from, Index n, Real* to) {
@@ -170,6 +169,7 @@ Comm::Place Comm::place(const Exec& exec, const Vec& v, Stretch part, Index room
   if (kHostExec) return {v.data(), received, false, exec};
   if (const Index words = static_cast<Index>(v.extent(0)); staged_ < words) {
     staging_.reset();  // never both at once
+    staged_ = 0;
     staging_ = backend::host_words(static_cast<size_t>(words));
     staged_ = words;
   }
@@ -178,7 +178,7 @@ Comm::Place Comm::place(const Exec& exec, const Vec& v, Stretch part, Index room
   return {staging_.get(), received, false, exec};
 }
 
-/// Part of the vector is now as it stands in its place.
+/// Part of the vector is now as it stands in its place. Queued: the next `place`, with the same exec, waits before it writes there.
 void Comm::back(const Place& at, const Vec& v, Stretch part) {
   if (kHostExec || at.on_device) return;
   Kokkos::deep_copy(at.exec, slice(v, part.begin, part.size()), host_part(staging_.get(), part));

@@ -21,6 +21,7 @@ using ConstVec = Kokkos::View<const Real*, Memory>;
 using IntVec = Kokkos::View<std::int32_t*, Memory>;
 using ConstIntVec = Kokkos::View<const std::int32_t*, Memory>;
 using HostVec = Vec::HostMirror;
+using HostPart = Kokkos::View<Real*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;  // of memory that something else holds
 
 using Range = Kokkos::RangePolicy<Exec, Kokkos::IndexType<Index>>;
 using Team = Kokkos::TeamPolicy<Exec, Kokkos::IndexType<Index>>;

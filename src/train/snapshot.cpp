@@ -12,7 +12,6 @@ namespace varion {
 
 namespace {
 constexpr Index kPart = 1 << 16;
-using HostWords = Kokkos::View<Real*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
 }  // namespace
 
 Snapshot::Snapshot() : copies_(backend::separate_exec()) {}
@@ -40,7 +39,7 @@ void Snapshot::take(const Exec& exec, const Optimizer& optimizer, Stretch copied
     sum_ = 0;
   } else {
     for (size_t k = 0; k < state_.size() && copied.size() > 0; ++k)
-      Kokkos::deep_copy(copies_, HostWords(memory_.get() + k * static_cast<size_t>(copied.size()), static_cast<size_t>(copied.size())),
+      Kokkos::deep_copy(copies_, HostPart(memory_.get() + k * static_cast<size_t>(copied.size()), static_cast<size_t>(copied.size())),
                         slice(state_[k], copied.begin - own_begin_, copied.size()));
     sum_ = state_sum(exec, optimizer);
   }

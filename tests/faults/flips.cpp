@@ -1,7 +1,6 @@
 // U8: one bit of a run's live state flips, silently. How many show by themselves, and whether doing the step again finds them all.
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 
@@ -9,6 +8,7 @@
 #include "core/error.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/tier.hpp"
 #include "train/checkpoint.hpp"
 #include "train/spikes.hpp"
 #include "train/state_hash.hpp"
@@ -57,8 +57,7 @@ struct Share {
 }  // namespace
 
 TEST_CASE("U8: flips of one bit of the state: seen at once, found by the replay, or without a trace") {
-  const char* tier = std::getenv("VARION_TIER");
-  const int flips = tier != nullptr && std::string(tier) != "C" ? 5000 : 500;
+  const int flips = by_tier(500, 5000, 5000);
   constexpr std::uint64_t begin = 41, flipped = 42, end = 44;  // hashes are recorded after step 40 and step 44
   int missed = 0;
   for (const std::string optimizer : {"ivon", "adamw"}) {

@@ -48,8 +48,10 @@ def job_until_done(number):
         try:
             stderr = p.communicate(timeout=20)[1]
         except subprocess.TimeoutExpired:  # Open MPI 4.1.4's mpirun can hang in its own end when all ranks have gone
+            alone = not processes(f"run.name={name}")
             with counting:
-                hung += not processes(f"run.name={name}")
+                hung += alone
+                rows[kind][1] += not alone and bool(victims)  # ranks that go on
             p.kill()
             stderr = p.communicate()[1]
         deadline = time.time() + 10

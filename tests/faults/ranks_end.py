@@ -54,8 +54,8 @@ def missing(said, phase=""):
     return ["no line of the watchdog"] if line is None else [] if FRAME.search(said, line.end()) else ["no stack"]
 
 
-def to_the_end(p):
-    said = ended(p, 60, "")[0]
+def to_the_end(p, name):
+    said = ended(p, 60, f"run.name={name}")[0]
     return subprocess.CompletedProcess(p.args, p.returncode, stderr=said)
 
 
@@ -94,7 +94,7 @@ for repeat in range(count(1, 8, 40)):
                 for pid in left:
                     os.kill(pid, signal.SIGKILL)
             newest, others = max(newest, newest_checkpoint(f"{work}/runs/{name}")), draw.choice((1, 2, 4))
-            problems += went_on(f"{work}/runs/{name}", newest, lambda *words: to_the_end(start(name, others, 1, *words)))  # it is beyond
+            problems += went_on(f"{work}/runs/{name}", newest, lambda *words: to_the_end(start(name, others, 1, *words), name))  # it is beyond
             row = rows.setdefault(f"{what} to one of {ranks} ranks", [0, 0])
             row[0] += 1
             row[1] += bool(problems)
@@ -173,7 +173,7 @@ for kind, ranks, phase in count(few, every, every):
     for pid in processes(f"run.name={name}", INJECT):
         os.kill(pid, signal.SIGKILL)
     newest, others = max(10, newest_checkpoint(f"{work}/runs/{name}")), draw.choice((0, 2, 4))
-    wrong = went_on(f"{work}/runs/{name}", newest, lambda *words: to_the_end(train(VARION, others, name, *words)))
+    wrong = went_on(f"{work}/runs/{name}", newest, lambda *words: to_the_end(train(VARION, others, name, *words), name))
     problems += wrong
     if not wrong and digest(f"{work}/runs/{name}") != expected:
         problems.append("other bits at the end")

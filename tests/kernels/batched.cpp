@@ -1,19 +1,11 @@
 // Batched GEMM of every provider, and of portable as a GPU runs it, equals a plain host loop.
 #include <cmath>
 
-#include "backends/portable/portable.hpp"
 #include "support/catch.hpp"
+#include "support/providers.hpp"
 #include "support/vectors.hpp"
 
 using namespace varion;
-
-namespace {
-std::vector<const backend::Provider*> with_teams() {
-  auto all = backend::providers();
-  if (kHostExec) all.push_back(&backend::portable_teams());
-  return all;
-}
-}  // namespace
 
 TEST_CASE("batched gemm") {
   for (const Index batch : {1, 5, 40})
@@ -35,7 +27,7 @@ TEST_CASE("batched gemm") {
                   for (Index l = 0; l < k; ++l)
                     s += ha[at(q * sa + (ta ? l * m + i : i * k + l))] * hb[at(q * sb + (tb ? j * k + l : l * n + j))];
                 }
-            for (const auto* p : with_teams()) {
+            for (const auto* p : all_providers()) {
               const Vec c("varion::test::c", start.extent(0));
               Kokkos::deep_copy(c, start);
               p->gemm_batched(Exec(), ta, tb, batch, m, n, k, a, sa, b, sb, add, c, sc);
@@ -51,7 +43,7 @@ TEST_CASE("batched gemm") {
 
 TEST_CASE("batched gemm without add does not read what it overwrites") {
   const Vec a = draw(1, 2 * 12), b = draw(2, 2 * 12);
-  for (const auto* p : with_teams()) {
+  for (const auto* p : all_providers()) {
     INFO(p->name());
     const Vec c("varion::test::c", 2 * 9);
     Kokkos::deep_copy(c, std::nanf(""));

@@ -8,10 +8,10 @@
 #include <functional>
 #include <set>
 
-#include "backends/portable/portable.hpp"
 #include "core/error.hpp"
 #include "core/random.hpp"
 #include "support/catch.hpp"
+#include "support/providers.hpp"
 #include "support/vectors.hpp"
 
 using namespace varion;
@@ -22,13 +22,6 @@ void close(const std::vector<double>& a, const std::vector<double>& b, double te
   double worst = 0;  // NaN must fail
   for (size_t i = 0; i < a.size(); ++i) worst = !(std::abs(a[i] - b[i]) <= worst) ? std::abs(a[i] - b[i]) : worst;
   CHECK(worst <= 1e-6 * (4 + terms));
-}
-/// The providers of the build, and portable as a GPU runs it.
-std::vector<const backend::Provider*> all_providers() {
-  std::vector<const backend::Provider*> all;
-  for (const auto* p : backend::providers()) all.push_back(p);
-  if (kHostExec) all.push_back(&backend::portable_teams());
-  return all;
 }
 }  // namespace
 
@@ -232,17 +225,6 @@ struct Operation {
   double bound;
   std::function<std::vector<double>(const backend::Provider&)> run;
 };
-
-/// Of |a - b| / (1 + |b|) the largest.
-double farthest(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (!std::isfinite(a[i])) return INFINITY;
-    worst = std::max(worst, std::abs(a[i] - b[i]) / (1 + std::abs(b[i])));
-  }
-  return worst;
-}
 }  // namespace
 
 // Each may be as far from the exact result as the tests of the operation allow, so two of them twice as far from each other. "same bits":
@@ -321,7 +303,7 @@ TEST_CASE("the table of equivalence: every provider and operation beside portabl
     table += "\n" + column(p->name());
     for (size_t i = 0; i < operations.size(); ++i) {
       INFO(p->name() << ": " << operations[i].name);
-      const double apart = farthest(operations[i].run(*p), expected[i]);
+      const double apart = difference(operations[i].run(*p), expected[i]);
       CHECK(apart <= operations[i].bound);
       std::snprintf(cell, sizeof cell, "%.1e", apart);
       table += column(apart == 0 ? "same bits" : cell);

@@ -15,16 +15,6 @@ using namespace varion;
 namespace {
 using Numbers = std::vector<double>;
 
-double difference(const Numbers& a, const Numbers& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (!std::isfinite(a[i])) return HUGE_VAL;
-    worst = std::max(worst, std::abs(a[i] - b[i]) / (1 + std::abs(b[i])));
-  }
-  return worst;
-}
-
 /// Both forms against the definitions, and twice the same bits.
 void check_attention(const backend::Attention& s) {
   const Exec exec;

@@ -1,10 +1,10 @@
 // D3: checkpoints damaged as disks, copies and other programs do it are refused.
-#include <cstdlib>
 
 #include "core/error.hpp"
 #include "core/random.hpp"
 #include "io/posterior_file.hpp"
 #include "support/catch.hpp"
+#include "support/tier.hpp"
 
 using namespace varion;
 
@@ -57,8 +57,7 @@ TEST_CASE("D3: random damage is refused, whatever its kind") {
   const std::string one = encoded(1), two = encoded(2);
   REQUIRE(one.size() == two.size());
   REQUIRE(io::decode_posterior(one, "test").step == 1);
-  const char* tier = std::getenv("VARION_TIER");
-  const long trials = tier == nullptr || *tier == 'C' ? 10000 : *tier == 'N' ? 100000 : 1000000;
+  const long trials = by_tier(10000, 100000, 1000000);
   const auto key = RandomKey::make(17, Stream::test, 0);
   long accepted = 0, tried = 0;
   for (long k = 0; k < trials; ++k) {

@@ -1,5 +1,4 @@
 // A run that was stopped and resumed ends with the bits of the unbroken one (test ids E1, E2, E9).
-#include <cstdlib>
 #include <filesystem>
 
 #include "core/random.hpp"
@@ -8,6 +7,7 @@
 #include "models/model.hpp"
 #include "support/catch.hpp"
 #include "support/config.hpp"
+#include "support/tier.hpp"
 #include "train/run.hpp"
 
 using namespace varion;
@@ -129,8 +129,7 @@ TEST_CASE("E2: stopped after every step of a 200-step run") {
   constexpr int steps = 200;
   REQUIRE(train_run(run_of("mlp", "ivon", root + "/whole", steps, 0), true).code == Exit::ok);
   const Outcome expected = outcome(root + "/whole");
-  const char* tier = std::getenv("VARION_TIER");  // all steps in campaigns, every ninth with every change
-  const int stride = tier != nullptr && std::string(tier) != "C" ? 1 : 9;
+  const int stride = by_tier(9, 1, 1);
   int equal = 0, tried = 0;
   for (int stop = 1; stop < steps; stop += stride, ++tried) {
     const std::string part = root + "/part";

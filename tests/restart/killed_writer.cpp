@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 
 #include "core/error.hpp"
@@ -14,6 +13,7 @@
 #include "io/commit_file.hpp"
 #include "io/posterior_file.hpp"
 #include "support/catch.hpp"
+#include "support/tier.hpp"
 
 using namespace varion;
 
@@ -30,8 +30,7 @@ io::PosteriorFile generation(long step) {
 }  // namespace
 
 TEST_CASE("K2: kill -9 of a writer loses nothing") {
-  const char* tier = std::getenv("VARION_TIER");
-  const int kills = tier == nullptr || *tier == 'C' ? 500 : *tier == 'N' ? 10000 : 100000;
+  const int kills = by_tier(500, 10000, 100000);
   const std::string dir = "killed-writer";
   std::filesystem::remove_all(dir);
   io::make_folder(dir);

@@ -35,6 +35,12 @@ tiny = ["data.name=moons", "model.sizes=8"]
 assert "WRONG" not in run("verify", "backend", *tiny, "--steps=3", "--record=reference.h5")
 out = run("verify", "backend", "--against=reference.h5")
 assert "WRONG" not in out and "3 steps" in out and out.count("0.0e+00") == 4 * 5, out
+# Networks of convolutions; AdamW, whose first steps go by the signs of gradients, is held to its first gradient.
+alone = subprocess.run([VARION, "verify", "backend", *tiny], cwd=work, capture_output=True).returncode == 64  # no provider but portable
+for network in () if alone else ("lenet",) if "VARION_SANITIZED" in os.environ else ("lenet", "resnet20"):
+    for optimizer in ("adamw", "ivon"):
+        out = run("verify", "backend", "data.name=glyphs", f"model.name={network}", f"optim.name={optimizer}", "data.global_batch=8", "--steps=2")
+        assert "optim.lr / 1000" in out and "WRONG" not in out, (network, optimizer, out)
 run("verify", "backend", "--against=nofile.h5", code=66)
 run("verify", "backend", "--against=reference.h5", "--record=other.h5", code=64)
 run("verify", "backend", "--against=reference.h5", "--steps=4", code=64)

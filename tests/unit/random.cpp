@@ -1,13 +1,13 @@
 #include "core/random.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <set>
 #include <vector>
 
 #include "io/segments.hpp"
 #include "support/catch.hpp"
+#include "support/tier.hpp"
 #include "support/vectors.hpp"
 
 using namespace varion;
@@ -164,9 +164,7 @@ Index unlike_their_blocks(Kokkos::View<const RandomKey*, Memory> key, Kokkos::Vi
 }
 
 TEST_CASE("U2: 1e5 draws of random keys (1e7 and 1e8 in campaigns) are the same alone, in a block, and filled") {
-  const char* const tier = std::getenv("VARION_TIER");
-  const std::string which = tier == nullptr ? "C" : tier;
-  const Index count = which == "R" ? 100000000 : which == "N" ? 10000000 : 100000, piece = 100000;
+  const Index count = by_tier<Index>(100000, 10000000, 100000000), piece = 100000;
   const RandomKey source = RandomKey::make(2, Stream::test, 0);
   Index next = 0, packed_wrong = 0, unlike = 0, filled = 0, filled_wrong = 0, outside = 0;
   // Seed, stream, step, sample and slot, each over all it can be.

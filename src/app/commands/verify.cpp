@@ -110,7 +110,7 @@ bool verify_backend(const Arguments& a, bool force) {
     const io::PosteriorFile reference = io::load_posterior(against);
     const auto [config, steps] = reference_config(reference, against, a.settings);
     const FirstSteps ours = first_steps(config, steps);
-    std::printf("a: %s\nb: %s, computed on %s, %ld steps\n", here().c_str(), against.c_str(),
+    std::printf("a: %s\nb: %s, computed on %s, %ld steps at optim.lr / 1000\n", here().c_str(), against.c_str(),
                 reference.root.count("device") != 0 ? reference.root.at("device").c_str() : "an unknown device",
                 static_cast<long>(steps));
     return print_differences(compare_first_steps(ours, reference, against));
@@ -122,7 +122,7 @@ bool verify_backend(const Arguments& a, bool force) {
   if (!record.empty()) {
     ours.file.root["device"] = a_name;
     io::save_posterior(place.first, place.second, ours.file);
-    std::printf("%s: the first %ld steps on %s\n", record.c_str(), static_cast<long>(steps), a_name.c_str());
+    std::printf("%s: the first %ld steps, at optim.lr / 1000, on %s\n", record.c_str(), static_cast<long>(steps), a_name.c_str());
     return true;
   }
   const std::string other = a.flag("provider", "portable"), used = backend::provider().name();
@@ -130,7 +130,7 @@ bool verify_backend(const Arguments& a, bool force) {
           " itself: name another one with --provider, or compare machines with --record and --against");
   backend::use_provider(other);
   const FirstSteps theirs = first_steps(config, steps);
-  std::printf("a: %s\nb: %s\n%ld steps of %s with %s\n", a_name.c_str(), here().c_str(), static_cast<long>(steps),
+  std::printf("a: %s\nb: %s\n%ld steps of %s with %s at optim.lr / 1000\n", a_name.c_str(), here().c_str(), static_cast<long>(steps),
               config.text("model.name").c_str(), config.text("optim.name").c_str());
   backend::use_provider(used);
   return print_differences(compare_first_steps(ours, theirs.file, other));
