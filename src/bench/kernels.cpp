@@ -84,7 +84,7 @@ void run_gemm(Bench& bench) {
   const auto one = [&](const std::string& form, bool ta, bool tb, Index m, Index n, Index k) {
     const std::string label = text("gemm/", form, "/", m, "x", n, "x", k);
     if (!bench.wants(label)) return;
-    const Vec a = uniform(exec, m * k, 1), b = uniform(exec, k * n, 2), c("varion::bench::c", static_cast<size_t>(m * n));
+    const Vec a = uniform(exec, m * k, 1), b = uniform(exec, k * n, 2), c = long_vector("varion::bench::c", m * n);
     const double size = static_cast<double>(m * n);
     bench.measure(label, {4 * static_cast<double>(m * k + k * n + m * n), 2 * size * static_cast<double>(k), 1, "", 0},
                   [&] { backend::provider().gemm(exec, ta, tb, m, n, k, a, b, false, c); });
@@ -179,7 +179,7 @@ void op_case(Bench& bench, const std::string& label, const Shape& shape, double 
   g.output(root);
   layout.finish();
   g.finish(true);
-  const Vec weights("varion::bench::weights", static_cast<size_t>(std::max<Index>(layout.size(), 1)));
+  const Vec weights = long_vector("varion::bench::weights", std::max<Index>(layout.size(), 1));
   const Vec gradient("varion::bench::gradient", weights.extent(0));
   if (layout.size() > 0) layout.initialise(exec, 1, weights);
   Replay replay(g, exec);
