@@ -27,13 +27,15 @@ Band band_of(const Window& v, Index words) {
   return {v, std::clamp<Index>(words / row, 1, v.rows)};
 }
 
-/// Image rows of the band that begins at output row y0, zeros outside the image. 4 bytes read, 4 written per word.
+/// Image rows of the band that begins at output row y0, zeros outside the image; rows that no tap meets are left out. 4 bytes read, 4
+/// written per word.
 void copy_band(const Window& v, const Band& band, const Real* image, Index y0, Index rows, Real* to) {
   const Index lo = std::clamp<Index>(v.left * v.c, 0, band.pitch);
   const Index hi = std::clamp<Index>((v.left + v.w) * v.c, lo, band.pitch);
   const Index height = (rows - 1) * v.stride + v.kh;
   for (Index r = 0; r < height; ++r, to += band.pitch) {
     const Index i = y0 * v.stride - v.top + r;
+    if (r % v.stride >= v.kh) continue;
     if (i < 0 || i >= v.h) {
       std::fill(to, to + band.pitch, Real(0));
       continue;
@@ -58,6 +60,11 @@ void host_window(const char* label, const Window& v, const Real* in, const Real*
   const Index bands = blocks(v.rows, band.rows);
   share_out(label, v.n * bands, [=](const Index item, const Index worker) {
     const Index image = item / bands, y0 = item % bands * band.rows, rows = std::min(band.rows, v.rows - y0);
+    if (v.depth() == 0) {  // a residue that no tap meets
+      for (Index y = y0; y < y0 + rows && !add; ++y)
+        for (Index x = 0; x < v.cols; ++x) std::fill_n(out + v.out_at(image, y, x), v.o, Real(0));
+      return;
+    }
     Real* buffer = work + worker * band.words;
     copy_band(v, band, in + image * v.h * v.w * v.c, y0, rows, buffer);
     for (Index first = 0; first < v.o; first += kLanes) {
