@@ -1,6 +1,7 @@
 // Recording queued work: a host says that it cannot, a GPU launches again what it recorded.
 #include "backends/capture.hpp"
 
+#include "backends/backend.hpp"
 #include "core/error.hpp"
 #include "core/random.hpp"
 #include "ops/ops.hpp"
