@@ -60,7 +60,7 @@ for target in "$@"; do
   compares=1
   [ "$target" != posterior ] || compares=0
   echo "fuzz: $target, $runs runs"
-  FUZZ_TARGET=$target ASAN_OPTIONS=detect_leaks=0:malloc_context_size=3:quarantine_size_mb=16 ./readers -runs="$runs" -use_cmp=$compares -entropic=0 -rss_limit_mb=512 -malloc_limit_mb=256 -timeout=5 -max_len=40000 \
+  FUZZ_TARGET=$target ASAN_OPTIONS=detect_leaks=1:malloc_context_size=3:quarantine_size_mb=16 ./readers -runs="$runs" -use_cmp=$compares -entropic=0 -rss_limit_mb=512 -malloc_limit_mb=256 -timeout=5 -max_len=40000 \
     -artifact_prefix="found-$target-" -print_final_stats=1 "corpus/$target" "seeds/$target" >"$target.log" 2>&1 || status=1
   grep -E "number_of_executed_units|average_exec|peak_rss|SUMMARY|ERROR|refused with" "$target.log"
 done
