@@ -6,7 +6,7 @@ import math, os, re, sys
 # --- a GPU: what one H200 took of Varion's steps in TF32 (docs/performance.md) ---------------------------------------------------
 HBM = 32 * 1.24e8 / 1.038e-3  # bytes/s of IVON's step
 PASS_124M = 16384 / 222e3 - 0.837e-3  # s: 16 384 tokens with AdamW, without its update
-PASS_RESNET20 = 128 / 31600           # s: 128 images
+PASS_RESNET20 = 128 / 31600           # s: 128 images, with the update of 0.27 M parameters, some microseconds
 RATE = 6 * 124e6 * 16384 / PASS_124M  # flops/s of a language model's pass, taken for the larger ones too
 
 # --- what connects GPUs: others' figures, sources in docs/scaling.md; nobody has measured Varion on several GPUs yet --------------
