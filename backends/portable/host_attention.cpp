@@ -122,8 +122,12 @@ struct Sizes {
 
 /// c[8][16] = a block's products.
 void product(Index rows, Index depth, const Real* a, Index stride, const Real* b, Real* c) {
-  std::fill(c, c + kTileRows * kLanes, Real(0));
-  tile_of<Along::depth>(rows, 1, 0, depth, a, stride, b, c);
+  tile_of<Along::depth>({tile_rows(rows), kLanes, kZeros, 0, c, kLanes}, 1, 0, depth, a, stride, b);
+}
+
+/// c[8][16] += products of a transposed block.
+void add_product(Index depth, const Real* a, Index stride, const Real* b, Real* c) {
+  tile_of<Along::rows>({kTileRows, kLanes, c, kLanes, c, kLanes}, 1, 0, depth, a, stride, b);
 }
 }  // namespace
 
@@ -240,8 +244,8 @@ void host_attention_backward(const Attention& s, const Real* qkv, const Real* y,
       for (Index key = 0; key < seen; key += kTileRows)
         for (Index p = 0; p < across; ++p) {
           const Index at = (key / kTileRows * across + p) * kTileRows * kLanes;
-          tile_of<Along::rows>(kTileRows, 1, 0, block, error + key, n.keys, query_rows + p * kBlock * kLanes, sum_k + at);
-          tile_of<Along::rows>(kTileRows, 1, 0, block, probability + key, n.keys, above_rows + p * kBlock * kLanes, sum_v + at);
+          add_product(block, error + key, n.keys, query_rows + p * kBlock * kLanes, sum_k + at);
+          add_product(block, probability + key, n.keys, above_rows + p * kBlock * kLanes, sum_v + at);
         }
     }
     for (Index key = 0; key < t; ++key)

@@ -12,13 +12,19 @@ namespace {
 Index blocks(Index n, Index size) { return (n + size - 1) / size; }
 Index lines(Index words) { return (words + 15) / 16 * 16; }  // whole cache lines
 
+/// Whether tiles can read the images where they lie: one tap, no border, no word past the end.
+bool in_place(const Window& v) {
+  return v.kh == 1 && v.kw == 1 && v.top == 0 && v.left == 0 && v.c % 4 == 0 && (v.rows - 1) * v.stride < v.h &&
+         (tile_rows(v.cols) - 1) * v.stride < v.w;
+}
+
 /// A band of `rows` output rows and the padded image rows below it, [height][width][c].
 struct Band {
   Index rows, pitch, words;
   Band(const Window& v, Index rows_)
       : rows(rows_),
-        pitch(((tile_rows(v.cols) - 1) * v.stride + std::max<Index>(v.kw, 1)) * v.c),
-        words(lines(((rows - 1) * v.stride + std::max<Index>(v.kh, 1)) * pitch + kTileRows)) {}
+        pitch(in_place(v) ? v.w * v.c : ((tile_rows(v.cols) - 1) * v.stride + std::max<Index>(v.kw, 1)) * v.c),
+        words(in_place(v) ? 0 : lines(((rows - 1) * v.stride + std::max<Index>(v.kh, 1)) * pitch + kTileRows)) {}
 };
 
 /// As many rows as keep the band near `words`, and as there are; the split changes no bits of an output pixel.
@@ -27,12 +33,14 @@ Band band_of(const Window& v, Index words) {
   return {v, std::clamp<Index>(words / row, 1, v.rows)};
 }
 
-/// Image rows of the band that begins at output row y0, zeros outside the image; rows that no tap meets are left out. 4 bytes read, 4
-/// written per word.
-void copy_band(const Window& v, const Band& band, const Real* image, Index y0, Index rows, Real* to) {
+/// Image rows of the band that begins at output row y0: in the image, or in the buffer, with zeros outside the image;
+/// rows that no tap meets are left out. 4 bytes read, 4 written per word copied.
+const Real* read_band(const Window& v, const Band& band, const Real* image, Index y0, Index rows, Real* buffer) {
+  if (in_place(v)) return image + y0 * v.stride * band.pitch;
   const Index lo = std::clamp<Index>(v.left * v.c, 0, band.pitch);
   const Index hi = std::clamp<Index>((v.left + v.w) * v.c, lo, band.pitch);
   const Index height = (rows - 1) * v.stride + v.kh;
+  Real* to = buffer;
   for (Index r = 0; r < height; ++r, to += band.pitch) {
     const Index i = y0 * v.stride - v.top + r;
     if (r % v.stride >= v.kh) continue;
@@ -46,6 +54,7 @@ void copy_band(const Window& v, const Band& band, const Real* image, Index y0, I
     std::fill(to + hi, to + band.pitch, Real(0));
   }
   std::fill(to, to + kTileRows, Real(0));  // what the last tile reads and does not use
+  return buffer;
 }
 }  // namespace
 
@@ -65,23 +74,17 @@ void host_window(const char* label, const Window& v, const Real* in, const Real*
         for (Index x = 0; x < v.cols; ++x) std::fill_n(out + v.out_at(image, y, x), v.o, Real(0));
       return;
     }
-    Real* buffer = work + worker * band.words;
-    copy_band(v, band, in + image * v.h * v.w * v.c, y0, rows, buffer);
+    const Real* pixels = read_band(v, band, in + image * v.h * v.w * v.c, y0, rows, work + worker * band.words);
     for (Index first = 0; first < v.o; first += kLanes) {
       const Index lanes = std::min<Index>(kLanes, v.o - first);
       const Real* panel = panels + first * v.depth();
       for (Index y = 0; y < rows; ++y)
         for (Index x = 0; x < v.cols; x += kTileRows) {
           const Index count = std::min(kTileRows, v.cols - x);
-          alignas(64) Real sum[kTileRows * kLanes] = {};
           Real* to = out + v.out_at(image, y0 + y, x) + first;
-          if (add || bias != nullptr)
-            for (Index i = 0; i < count; ++i)
-              for (Index j = 0; j < lanes; ++j) sum[i * kLanes + j] = add ? to[i * v.out_col + j] : bias[first + j];
-          tile_of<Along::depth>(count, v.kh, band.pitch, v.kw * v.c, buffer + y * v.stride * band.pitch + x * v.stride * v.c,
-                                v.stride * v.c, panel, sum);
-          for (Index i = 0; i < count; ++i)
-            for (Index j = 0; j < lanes; ++j) to[i * v.out_col + j] = sum[i * kLanes + j];
+          const Real* from = add ? to : bias != nullptr ? bias + first : kZeros;
+          tile_of<Along::depth>({count, lanes, from, add ? v.out_col : 0, to, v.out_col}, v.kh, band.pitch, v.kw * v.c,
+                                pixels + y * v.stride * band.pitch + x * v.stride * v.c, v.stride * v.c, panel);
         }
     }
   });
@@ -89,21 +92,24 @@ void host_window(const char* label, const Window& v, const Real* in, const Real*
 
 namespace {
 /// The partial sums of a weight gradient, [part][o / 16][p][run][16] with run = q, c, rounded up to tiles. The number
-/// of parts follows from the shape alone, so the bits do not depend on the number of threads.
+/// of parts follows from the shape alone, so the bits do not depend on the number of threads: 2 MB, or 128 work items.
 struct Parts {
   Index run, size, count;
   explicit Parts(const Window& v)
       : run(tile_rows(v.kw * v.c)),
         size(v.panels() * v.kh * run * kLanes),
-        count(std::clamp<Index>((Index(1) << 19) / size, 1, v.n)) {}
+        count(std::clamp<Index>(std::min((Index(1) << 19) / size, 128 / v.panels()), 1, v.n)) {}
 };
 
-/// dy of a band for one panel of channels: [rows cols][16].
-void copy_lanes(const Window& v, const Real* dy, Index pixels, Index lanes, Real* to) {
+/// dy of a band for one panel of channels, [rows cols][16]: where it lies, or in the buffer.
+const Real* read_lanes(const Window& v, const Real* dy, Index pixels, Index lanes, Real* buffer) {
+  if (v.o == kLanes) return dy;
+  Real* to = buffer;
   for (Index r = 0; r < pixels; ++r, dy += v.out_col, to += kLanes) {
-    for (Index j = 0; j < lanes; ++j) to[j] = dy[j];
+    copy_lanes(lanes, dy, to);
     for (Index j = lanes; j < kLanes; ++j) to[j] = 0;
   }
+  return buffer;
 }
 
 /// dweight (+)= the parts, added in order.
@@ -140,19 +146,21 @@ void host_weight(const Window& v, const Real* x, const Real* dy, bool add, Real*
     const Index part = item / v.panels(), panel = item % v.panels();
     const Index lanes = std::min<Index>(kLanes, v.o - panel * kLanes), size = v.kh * parts.run * kLanes;
     Real* sums = work + part * parts.size + panel * size;
-    Real* patches = buffers + worker * (band.words + band.rows * v.cols * kLanes);
-    Real* lane = patches + band.words;
+    Real* buffer = buffers + worker * (band.words + band.rows * v.cols * kLanes);
     std::fill(sums, sums + size, Real(0));
     for (Index image = part * v.n / parts.count; image < (part + 1) * v.n / parts.count; ++image)
       for (Index y0 = 0; y0 < v.rows; y0 += band.rows) {
         const Index rows = std::min(band.rows, v.rows - y0);
-        copy_band(v, band, x + image * v.h * v.w * v.c, y0, rows, patches);
-        copy_lanes(v, dy + v.out_at(image, y0, 0) + panel * kLanes, rows * v.cols, lanes, lane);
+        const Real* patches = read_band(v, band, x + image * v.h * v.w * v.c, y0, rows, buffer);
+        const Real* lane =
+            read_lanes(v, dy + v.out_at(image, y0, 0) + panel * kLanes, rows * v.cols, lanes, buffer + band.words);
         for (Index p = 0; p < v.kh; ++p)
-          for (Index k = 0; k < v.kw * v.c; k += kTileRows)
-            tile_of<Along::rows>(std::min(kTileRows, v.kw * v.c - k), rows, v.stride * band.pitch, v.cols,
-                                 patches + p * band.pitch + k, v.stride * v.c, lane,
-                                 sums + (p * parts.run + k) * kLanes);
+          for (Index k = 0; k < v.kw * v.c; k += kTileRows) {
+            Real* sum = sums + (p * parts.run + k) * kLanes;
+            const Index count = std::min(kTileRows, parts.run - k);
+            tile_of<Along::rows>({count, kLanes, sum, kLanes, sum, kLanes}, rows, v.stride * band.pitch, v.cols,
+                                 patches + p * band.pitch + k, v.stride * v.c, lane);
+          }
       }
   });
   add_parts(v, parts, work, add, dweight);

@@ -40,17 +40,12 @@ void multiply(bool transposed, Index rows, Index cols, Index depth, const Real* 
     const Index lanes = std::min<Index>(kLanes, cols - first);
     for (Index r = 0; r < rows; r += kTileRows) {
       const Index count = std::min(kTileRows, rows - r);
-      alignas(64) Real sum[kTileRows * kLanes] = {};
       Real* to = c + r * pitch + first;
-      if (add)
-        for (Index i = 0; i < count; ++i)
-          for (Index j = 0; j < lanes; ++j) sum[i * kLanes + j] = to[i * pitch + j];
+      const Sums sums{count, lanes, add ? to : kZeros, add ? pitch : 0, to, pitch};
       if (transposed)
-        tile_of<Along::rows>(count, 1, 0, depth, a + r, kRows, b, sum);
+        tile_of<Along::rows>(sums, 1, 0, depth, a + r, kRows, b);
       else
-        tile_of<Along::depth>(count, 1, 0, depth, a + r * kPitch, kPitch, b, sum);
-      for (Index i = 0; i < count; ++i)
-        for (Index j = 0; j < lanes; ++j) to[i * pitch + j] = sum[i * kLanes + j];
+        tile_of<Along::depth>(sums, 1, 0, depth, a + r * kPitch, kPitch, b);
     }
   }
 }

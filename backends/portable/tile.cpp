@@ -12,26 +12,30 @@
 namespace varion::backend {
 
 template <int R, Along along>
-void tile(Index segments, Index jump, Index depth, const Real* a, Index stride, const Real* b, Real* c) {
+void tile(const Sums& sums, Index segments, Index jump, Index depth, const Real* a, Index stride, const Real* b) {
   Real sum[R][kLanes];
   for (int i = 0; i < R; ++i)
-    for (int j = 0; j < kLanes; ++j) sum[i][j] = c[i * kLanes + j];
-  for (Index s = 0; s < segments; ++s, a += jump)
-    for (Index k = 0; k < depth; ++k, b += kLanes) {
+    for (int j = 0; j < kLanes; ++j) sum[i][j] = sums.from[i * sums.from_pitch + j];
+  do {  // counted down: a loop that may not run keeps the sums in memory beside their registers
+    Index k = 0;
+    do {
       VARION_UNROLL
       for (int i = 0; i < R; ++i) {
         const Real factor = along == Along::depth ? a[i * stride + k] : a[k * stride + i];
         VARION_UNROLL
         for (int j = 0; j < kLanes; ++j) sum[i][j] = std::fma(factor, b[j], sum[i][j]);
       }
-    }
+      b += kLanes;
+    } while (++k < depth);
+    a += jump;
+  } while (--segments > 0);
   for (int i = 0; i < R; ++i)
-    for (int j = 0; j < kLanes; ++j) c[i * kLanes + j] = sum[i][j];
+    for (int j = 0; j < kLanes; ++j) sums.to[i * sums.to_pitch + j] = sum[i][j];
 }
 
-template void tile<4, Along::depth>(Index, Index, Index, const Real*, Index, const Real*, Real*);
-template void tile<8, Along::depth>(Index, Index, Index, const Real*, Index, const Real*, Real*);
-template void tile<4, Along::rows>(Index, Index, Index, const Real*, Index, const Real*, Real*);
-template void tile<8, Along::rows>(Index, Index, Index, const Real*, Index, const Real*, Real*);
+template void tile<4, Along::depth>(const Sums&, Index, Index, Index, const Real*, Index, const Real*);
+template void tile<8, Along::depth>(const Sums&, Index, Index, Index, const Real*, Index, const Real*);
+template void tile<4, Along::rows>(const Sums&, Index, Index, Index, const Real*, Index, const Real*);
+template void tile<8, Along::rows>(const Sums&, Index, Index, Index, const Real*, Index, const Real*);
 
 }  // namespace varion::backend
