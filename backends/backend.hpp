@@ -166,6 +166,18 @@ std::vector<std::string> devices();
 /// Memory of the host, not initialised, into which the device can copy while it computes.
 std::shared_ptr<float> host_words(size_t words);
 
+/// A place in the queue of an execution space. On a host, whose work is done when a call returns, there is nothing to wait for.
+class Mark {
+ public:
+  /// Behind what has been queued on `exec`.
+  void set(const Exec& exec);
+  /// Until the work before it is done; at once where it was never set.
+  void wait() const;
+
+ private:
+  std::shared_ptr<void> event_;
+};
+
 /// What a table of measurements must say about the device in use: name, driver, clocks, threads.
 std::vector<std::pair<std::string, std::string>> device_facts();
 

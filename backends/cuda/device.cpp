@@ -90,6 +90,25 @@ std::shared_ptr<float> host_words(size_t words) {
   return {pinned.data(), [pinned](const float*) {}};  // lives as long as the pointer
 }
 
+namespace {
+void check_mark(cudaError_t status) {
+  require(status == cudaSuccess, Exit::environment, "CUDA event: ", cudaGetErrorString(status));
+}
+}  // namespace
+
+void Mark::set(const Exec& exec) {
+  if (!event_) {
+    cudaEvent_t event = nullptr;
+    check_mark(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    event_ = std::shared_ptr<void>(event, [](void* p) { static_cast<void>(cudaEventDestroy(static_cast<cudaEvent_t>(p))); });
+  }
+  check_mark(cudaEventRecord(static_cast<cudaEvent_t>(event_.get()), exec.cuda_stream()));
+}
+
+void Mark::wait() const {
+  if (event_) check_mark(cudaEventSynchronize(static_cast<cudaEvent_t>(event_.get())));
+}
+
 std::vector<std::pair<std::string, std::string>> device_facts() {
   int device = 0, driver = 0, runtime = 0;
   cudaDeviceProp p;

@@ -80,6 +80,25 @@ std::shared_ptr<float> host_words(size_t words) {
   return {pinned.data(), [pinned](const float*) {}};  // lives as long as the pointer
 }
 
+namespace {
+void check_mark(hipError_t status) {
+  require(status == hipSuccess, Exit::environment, "HIP event: ", hipGetErrorString(status));
+}
+}  // namespace
+
+void Mark::set(const Exec& exec) {
+  if (!event_) {
+    hipEvent_t event = nullptr;
+    check_mark(hipEventCreateWithFlags(&event, hipEventDisableTiming));
+    event_ = std::shared_ptr<void>(event, [](void* p) { static_cast<void>(hipEventDestroy(static_cast<hipEvent_t>(p))); });
+  }
+  check_mark(hipEventRecord(static_cast<hipEvent_t>(event_.get()), exec.hip_stream()));
+}
+
+void Mark::wait() const {
+  if (event_) check_mark(hipEventSynchronize(static_cast<hipEvent_t>(event_.get())));
+}
+
 std::vector<std::pair<std::string, std::string>> device_facts() {
   int device = 0, driver = 0, runtime = 0;
   hipDeviceProp_t p;

@@ -30,7 +30,7 @@ const bool registered_option_table = add_options("", {
   {"train.epochs", T::real, "10", "passes over the training set", {}, 0, 1e9},
   {"train.steps", T::integer, "0", "steps; when positive, instead of epochs", {}, 0, 1e15},
   {"train.precision", T::choice, "fp32", "of factors in GEMM, convolution and attention, with bf16 of what is between them too; tf32, bf16: NVIDIA GPUs only", {"fp32", "tf32", "bf16"}},
-  {"train.capture", T::choice, "auto", "on GPUs: record a pass once and launch it as one piece, unless the model draws numbers",
+  {"train.capture", T::choice, "auto", "on GPUs: record a pass once and launch it as one piece",
    {"auto", "never"}},
   {"train.stop_on_nonfinite", T::flag, "true", "end with exit code 10 when a number is not finite"},
   {"train.spike_policy", T::choice, "off",

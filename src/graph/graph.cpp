@@ -166,6 +166,16 @@ AnyVec Graph::any_view(Node n, const Place& p) const {
   return Bf16Vec(reinterpret_cast<Bfloat16*>(words.data()), p.words == 0 ? 0 : static_cast<size_t>(shape(n).size()));
 }
 
+Replay::Replay(const Graph& graph, const Exec& exec_) : exec(exec_), graph_(graph) {
+  if (graph.drawing_nodes() > 0) key_ = Kokkos::View<RandomKey, Memory>("varion::graph::key");
+}
+
+void Replay::draw_from(const RandomKey& key) {
+  const Kokkos::View<RandomKey, Memory> to = key_;
+  if (to.data() == nullptr) return;
+  Kokkos::parallel_for("varion::graph::key", Range(exec, 0, 1), KOKKOS_LAMBDA(const Index) { to() = key; });
+}
+
 Vec Replay::value(Node n) const { return std::get<Vec>(any_value(n)); }
 AnyVec Replay::any_value(Node n) const { return graph_.any_view(n, graph_.entry(n).value); }
 

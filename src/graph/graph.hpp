@@ -39,7 +39,7 @@ struct AnyGradSlot {
 /// One pass over a graph: what to compute with, and where.
 class Replay {
  public:
-  Replay(const Graph& graph, const Exec& exec_) : exec(exec_), graph_(graph) {}
+  Replay(const Graph& graph, const Exec& exec_);
 
   Exec exec;
   ConstVec weights;          // [P] flat parameters to evaluate at
@@ -47,8 +47,12 @@ class Replay {
   bool train = false;        // stochastic nodes (dropout) are on
   bool accumulate = false;   // backward adds to `gradient` instead of overwriting it
   Real loss_scale = 1;       // what the gradient of the root starts from
-  RandomKey dropout;         // stream, step, slot and sample of stochastic nodes
   Index position = 0;        // of the token that a decoding graph is given
+
+  /// Stream, step, slot and sample of the stochastic nodes of passes queued from here on. Kernels read it where it lies
+  /// (`key`), so that a recorded pass draws anew each time it is launched.
+  void draw_from(const RandomKey& key);
+  Kokkos::View<const RandomKey, Memory> key() const { return key_; }
 
   Vec value(Node n) const;
   IntVec ints(Node n) const;       // values of an i32 node
@@ -72,6 +76,7 @@ class Replay {
  private:
   void pass_gradients(Node sum);
   const Graph& graph_;
+  Kokkos::View<RandomKey, Memory> key_;  // where nodes draw
   std::vector<char> node_written_, parameter_written_;
 };
 
@@ -99,7 +104,7 @@ struct Record {
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
   Index scratch_backward = 0;  // words
-  bool draws = false;          // uses Replay::dropout: the node's kernels differ from step to step
+  bool draws = false;          // uses Replay::key
   double flops = 0;            // forward, of GEMMs and convolutions; each of their two gradients takes as many
 };
 

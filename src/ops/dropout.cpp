@@ -33,14 +33,14 @@ KOKKOS_INLINE_FUNCTION void drop_block(const std::uint32_t (&w)[4][kNoiseBlock /
   }
 }
 
-/// y = x / (1 - rate) where the counter's uniform is at least rate, else 0. Forward and backward draw the same mask: word i of `key`'s
+/// y = x / (1 - rate) where the counter's uniform is at least rate, else 0. Forward and backward draw the same mask: word i of the key's
 /// from block `first`, a multiple of 2^32. 8 bytes per element, 12 where it adds; half of that in bfloat16.
 template <class V>
-void dropout_apply(const Exec& exec, const RandomKey& key, Index first, Real rate, const V& from, bool add, const V& to) {
+void dropout_apply(const Exec& exec, Kokkos::View<const RandomKey, Memory> key, Index first, Real rate, const V& from, bool add, const V& to) {
   const Real scale = 1 / (1 - rate);
   for_blocks("varion::dropout::apply", exec, 0, static_cast<Index>(from.extent(0)), KOKKOS_LAMBDA(const Index base, int lo, int hi) {
     std::uint32_t w[4][kNoiseBlock / 4];
-    word_block(key, 4 * first + base, w);
+    word_block(key(), 4 * first + base, w);
     drop_block(w, rate, scale, from.data() + base, add, to.data() + base, lo, hi);
   });
 }
@@ -59,7 +59,7 @@ Node dropout(Graph& g, Node x, Real rate) {
   const auto apply = [=](Replay& p, const AnyVec& from, bool add, const AnyVec& to) {
     std::visit([&](const auto& in) {
       const auto& out = std::get<std::decay_t<decltype(in)>>(to);
-      if (p.train) dropout_apply(p.exec, p.dropout, first, rate, in, add, out);
+      if (p.train) dropout_apply(p.exec, p.key(), first, rate, in, add, out);
       else copy_numbers("varion::dropout::none", p.exec, in, add, out);
     }, from);
   };

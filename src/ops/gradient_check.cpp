@@ -69,7 +69,7 @@ struct Check {
     write(weights, w);
     p.weights = weights;
     p.train = true;
-    p.dropout = RandomKey::make(7, Stream::dropout, 0);
+    p.draw_from(RandomKey::make(7, Stream::dropout, 0));
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (static_cast<int>(i) != c.integer_input) {
         write(p.value(inputs[i]), x[i]);

@@ -110,7 +110,7 @@ Trainer::Trainer(Layout& layout, const Config& config, const DataSet& data, cons
       windows_(training_windows(config, data, net_.batch)),
       optimizer_(Optimizers::of().find(config.text("optim.name")).make(shared_out(layout, sharded_, comm_), config)),
       replay_(net_.graph, exec),
-      records_(backend::Capture::supported() && config.text("train.capture") == "auto" && net_.graph.drawing_nodes() == 0),
+      records_(backend::Capture::supported() && config.text("train.capture") == "auto"),
       clip_(config.real("optim.grad_clip")),
       clips_mean_(clip_ > 0 && optimizer_->collects() == 0) {
   own_slots_ = slots_ / comm.size();
@@ -184,8 +184,8 @@ void Trainer::queue_pass() {
   replay_.backward(net_.loss);
 }
 
-/// Forward and backward of the batch in place. Nothing in it changes from step to step unless the model draws numbers, so
-/// it is recorded at its second time; the first lets libraries and Kokkos allocate.
+/// Forward and backward of the batch in place. Nothing in it changes from step to step but what memory holds, so it is
+/// recorded at its second time; the first lets libraries and Kokkos allocate.
 void Trainer::pass() {
   if (records_ && passes_++ == 1) {
     recorded_.begin(exec_);
@@ -201,7 +201,7 @@ void Trainer::slot_pass(std::uint64_t step, std::uint64_t first, Index slot, int
   const int samples = optimizer_->samples_per_step();
   // With one slot a rank the batch of the last sample is still in place.
   if (sample == 0 || own_slots_ > 1) fill_batch(first + static_cast<std::uint64_t>(slot * net_.batch));
-  replay_.dropout = RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot));
+  replay_.draw_from(RandomKey::make(seed_, Stream::dropout, step, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(slot)));
   if constexpr (inject::kOn) {
     inject::process("forward", step);
     if (!windows_) inject::value("input", step, exec_, replay_.value(net_.x));

@@ -18,9 +18,9 @@ Windows::Windows(const Examples& e, Index batch, WindowOrder order, const Masks&
       begins_(e.begins),
       labels_(e.labels),
       chosen_(static_cast<size_t>(batch)),
-      window_(static_cast<size_t>(e.is_row() && masks.share == 0 ? length_ + 1 : length_)),
-      tokens_("varion::data::tokens", static_cast<size_t>(batch * length_)),
-      targets_("varion::data::token_targets", static_cast<size_t>(e.is_row() ? batch * length_ : batch)) {
+      window_(static_cast<size_t>(e.is_row() && masks.share == 0 ? length_ + 1 : length_)) {
+  if constexpr (!kHostExec)
+    for (Staged& s : staged_) s.words = backend::host_words(static_cast<size_t>(batch * (length_ + (e.is_row() ? length_ : 1))));
   ensure(order != WindowOrder::epoch || count_ < Index(1) << 32, "an epoch of ", count_, " windows");
   if (e.is_row()) stretches_.push_back({0, stream_->size() - length_, 0});
   for (size_t i = 0; i < begins_.size(); ++i) {
@@ -76,17 +76,25 @@ void Windows::in_order(const Exec& exec, Index first, IntVec tokens, IntVec targ
 }
 
 void Windows::read(const Exec& exec, IntVec tokens, IntVec targets) {
+  Staged& staged = staged_[turn_++ % staged_.size()];
+  staged.copied.wait();  // the batch before the last
+  auto* const words = static_cast<std::int32_t*>(static_cast<void*>(staged.words.get()));
+  std::int32_t* const to = kHostExec ? tokens.data() : words;
+  std::int32_t* const wanted = kHostExec ? targets.data() : words + tokens.extent(0);
+  const bool asked = targets.extent(0) > 0;
   for (size_t i = 0; i < chosen_.size(); ++i) {
     const Index at = static_cast<Index>(i) * length_;
     stream_->read(chosen_[i].begin, static_cast<Index>(window_.size()), window_.data());
-    if (!labels_.empty()) targets_(i) = chosen_[i].label;
-    else if (masks_.share > 0) masks_.apply(chosen_[i].mask, window_, targets_.data() + at);
-    else std::copy(window_.begin() + 1, window_.end(), targets_.data() + at);
-    std::copy(window_.begin(), window_.begin() + length_, tokens_.data() + at);
+    if (asked && !labels_.empty()) wanted[i] = chosen_[i].label;
+    else if (asked && masks_.share > 0) masks_.apply(chosen_[i].mask, window_, wanted + at);
+    else if (asked) std::copy(window_.begin() + 1, window_.end(), wanted + at);
+    std::copy(window_.begin(), window_.begin() + length_, to + at);
   }
-  // From memory that is not pinned: the copies are over for the host when these return.
-  Kokkos::deep_copy(exec, tokens, tokens_);
-  if (targets.extent(0) > 0) Kokkos::deep_copy(exec, targets, targets_);
+  if constexpr (kHostExec) return;
+  using Words = Kokkos::View<const std::int32_t*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+  Kokkos::deep_copy(exec, tokens, Words(to, tokens.extent(0)));
+  if (asked) Kokkos::deep_copy(exec, targets, Words(wanted, targets.extent(0)));
+  staged.copied.set(exec);
 }
 
 namespace {

@@ -1,8 +1,10 @@
 // Which windows of a text a batch holds.
 #pragma once
 
+#include <array>
 #include <vector>
 
+#include "backends/backend.hpp"
 #include "data/dataset.hpp"
 #include "train/masks.hpp"
 
@@ -48,7 +50,13 @@ class Windows {
   Index places_ = 0;                   // of all stretches
   std::vector<Chosen> chosen_;         // [batch]
   std::vector<std::int32_t> window_;   // [length + 1], or [length] where nothing behind it is asked for
-  IntVec::HostMirror tokens_, targets_;  // [batch length] and targets, where the device has memory of its own
+  /// Tokens and targets of a batch on the way to a device that has memory of its own.
+  struct Staged {
+    std::shared_ptr<float> words;
+    backend::Mark copied;
+  };
+  std::array<Staged, 2> staged_;  // the host fills one while the device reads the other
+  size_t turn_ = 0;
 };
 
 }  // namespace varion

@@ -318,7 +318,7 @@ struct Net {
     p.weights = weights;
     p.gradient = poisoned(layout.size());
     p.train = true;
-    p.dropout = RandomKey::make(3, Stream::dropout, 0);
+    p.draw_from(RandomKey::make(3, Stream::dropout, 0));
     for (const Node n : {tokens, target}) {
       const IntVec to = p.ints(n);
       const auto h = Kokkos::create_mirror_view(to);

@@ -33,7 +33,7 @@ struct Trial {
     Replay replay(graph, exec);
     replay.weights = weights;
     replay.train = train;
-    replay.dropout = RandomKey::make(1, Stream::dropout, 3);
+    replay.draw_from(RandomKey::make(1, Stream::dropout, 3));
     for (size_t i = 0; i < nodes.size(); ++i) {
       x.emplace_back();
       if (static_cast<int>(i) == integer) {

@@ -101,6 +101,22 @@ TEST_CASE("an epoch of windows takes each once, in another order every time") {
   CHECK(host(tokens)[45] == 45);  // past the end: the last again
 }
 
+TEST_CASE("batches of windows queued one after another are right without waiting between them") {
+  const Index length = 500, batch = 8;
+  Windows queued(counting(100000, length), batch, WindowOrder::random), one(counting(100000, length), batch, WindowOrder::random);
+  const Exec exec;
+  std::vector<std::pair<IntVec, IntVec>> to;
+  for (std::uint64_t k = 0; k < 20; ++k) {
+    to.emplace_back(IntVec("varion::test::tokens", batch * length), IntVec("varion::test::targets", batch * length));
+    queued.train(exec, 1, k * batch, to.back().first, to.back().second);
+  }
+  for (std::uint64_t k = 0; k < 20; ++k) {
+    const TokenBatch wanted = train(one, k * batch, batch, length);
+    CHECK(host(to[k].first) == wanted.tokens);
+    CHECK(host(to[k].second) == wanted.targets);
+  }
+}
+
 TEST_CASE("decoding token by token says what the whole sequence says, and what evaluation says") {
   const Config c = small_gpt();
   const DataSet data = load_data(c);
