@@ -13,11 +13,18 @@
 namespace varion::io {
 
 namespace {
+/// What is read from it has room for one value.
+void require_one(hid_t attribute, const std::string& name, const std::string& file) {
+  const Handle space(H5Aget_space(attribute), H5Sclose, file + ": space of " + name);
+  require(H5Sget_simple_extent_npoints(space) == 1, Exit::data, file, ": attribute ", name, " is not one value");
+}
+
 std::string get_text(hid_t where, const std::string& name, const std::string& file) {
   const Handle a(H5Aopen(where, name.c_str(), H5P_DEFAULT), H5Aclose, file + ": no attribute " + name);
   const Handle type(H5Aget_type(a), H5Tclose, file + ": type of " + name);
   require(H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) > 0, Exit::data, file,
           ": attribute ", name, " is not text");
+  require_one(a, name, file);
   char* p = nullptr;
   require(H5Aread(a, type, &p) >= 0 && p != nullptr, Exit::data, file, ": attribute ", name);
   const std::string value = p;
@@ -56,6 +63,7 @@ std::map<std::string, std::string> get_texts(hid_t where, const std::string& fil
 
 double get_number(hid_t where, const std::string& name, const std::string& file) {
   const Handle a(H5Aopen(where, name.c_str(), H5P_DEFAULT), H5Aclose, file + ": no attribute " + name);
+  require_one(a, name, file);
   double v = 0;
   require(H5Aread(a, H5T_NATIVE_DOUBLE, &v) >= 0, Exit::data, file, ": attribute ", name,
           " is not a number");
@@ -94,18 +102,35 @@ struct Dataset {
     shape.assign(dims.begin(), dims.end());
   }
 
+  /// Whether its numbers lie in the image as they shall stand in memory: HDF5 has then no part in reading them.
+  template <class T>
+  bool as_is(hid_t type, const VerifiedImage& image) const {
+    const Handle stored(H5Dget_type(id), H5Tclose, file + ": type of " + name);
+    const std::uint64_t at = H5Dget_offset(id), bytes = total * sizeof(T);
+    return H5Tequal(stored, type) > 0 && at <= image.size() && bytes <= image.size() - at;
+  }
+
+  template <class T>
+  void read_by_hdf5(hid_t type, T* out) const {
+    require(H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0, Exit::data, file, ": cannot read ", name);
+  }
+
+  /// What HDF5 does in `read`.
+  template <class T>
+  void try_read(hid_t type, const VerifiedImage& image) const {
+    if (!as_is<T>(type, image)) read_by_hdf5(type, std::vector<T>(total).data());
+  }
+
   /// Its numbers. Gives their place in the image back. Errors (65): one is not finite.
   template <class T>
   void read(hid_t type, T* out, VerifiedImage& image) const {
-    const Handle stored(H5Dget_type(id), H5Tclose, file + ": type of " + name);
-    const std::uint64_t at = H5Dget_offset(id), bytes = total * sizeof(T);
-    // What lies in the image as it shall stand here is copied by several threads.
-    const bool as_is = H5Tequal(stored, type) > 0 && at <= image.size() && bytes <= image.size() - at;
-    if (!as_is) require(H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0, Exit::data, file, ": cannot read ", name);
+    const std::uint64_t at = H5Dget_offset(id);
+    const bool copied = as_is<T>(type, image);  // by several threads
+    if (!copied) read_by_hdf5(type, out);
     constexpr size_t most = size_t(1) << 20;
     for_parts((total + most - 1) / most, [&](size_t part) {
       const size_t begin = part * most, end = std::min<size_t>(begin + most, total);
-      if (as_is) std::memcpy(out + begin, image.data() + at + begin * sizeof(T), (end - begin) * sizeof(T));
+      if (copied) std::memcpy(out + begin, image.data() + at + begin * sizeof(T), (end - begin) * sizeof(T));
       // A sum of zeros, or not a number: one pass that the compiler can do in vectors.
       T wrong = 0;
       for (size_t i = begin; i < end; ++i) wrong += out[i] - out[i];
@@ -129,7 +154,7 @@ std::string hdf5_version() {
   return text(major, ".", minor, ".", release);
 }
 
-PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, bool numbers) {
+PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, Depth depth) {
   quiet_hdf5();
   const std::uint64_t payload = image.size();
   const Handle access(access_image(image.data(), payload), H5Pclose, "property list");
@@ -183,16 +208,20 @@ PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, boo
     if (a != "name" && a != "step") p.optim[a] = get_number(optim, a, name);
   p.step = static_cast<long>(get_number(optim, "step", name));
   require(p.step >= 0, Exit::data, name, ": step ", p.step, " is negative");
-  if (!numbers) return p;
-  p.mean = zeros(static_cast<size_t>(covered));
-  for (const TensorInfo& t : p.tensors) Dataset(params, t.name, name).read(H5T_NATIVE_FLOAT, p.mean.data() + t.offset, image);
+  if (depth == Depth::attributes) return p;
+  const bool trial = depth == Depth::trial;
+  const auto read_floats = [&](const Dataset& set, std::vector<float>& flat, long offset) {
+    trial ? set.try_read<float>(H5T_NATIVE_FLOAT, image) : set.read(H5T_NATIVE_FLOAT, flat.data() + offset, image);
+  };
+  if (!trial) p.mean = zeros(static_cast<size_t>(covered));
+  for (const TensorInfo& t : p.tensors) read_floats(Dataset(params, t.name, name), p.mean, t.offset);
   for (const std::string& state : link_names(optim)) {
     const Handle g(H5Gopen2(optim, state.c_str(), H5P_DEFAULT), H5Gclose, name + ": optim/" + state);
     std::vector<float> flat = zeros(p.mean.size());
     for (const TensorInfo& t : p.tensors) {
       const Dataset set(g, t.name, name);
       require(set.shape == t.shape, Exit::data, name, ": shape of optim/", state, "/", t.name, " differs from params/", t.name);
-      set.read(H5T_NATIVE_FLOAT, flat.data() + t.offset, image);
+      read_floats(set, flat, t.offset);
     }
     p.states.emplace_back(state, std::move(flat));
   }
@@ -200,6 +229,10 @@ PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, boo
   for (const std::string& column : link_names(history)) {
     const Dataset set(history, column, name);
     require(set.total <= payload, Exit::data, name, ": history/", column, " is longer than the file");
+    if (trial) {
+      set.try_read<double>(H5T_NATIVE_DOUBLE, image);
+      continue;
+    }
     std::vector<double>& rows = p.history[column];
     rows.resize(set.total);
     set.read(H5T_NATIVE_DOUBLE, rows.data(), image);

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "core/error.hpp"
+#include "io/apart.hpp"
 #include "io/commit_file.hpp"
 #include "io/posterior_image.hpp"
 #include "io/posterior_plan.hpp"
@@ -40,17 +41,29 @@ void save_posterior(const std::string& dir, const std::string& name, const Poste
   write_file(dir, name, plan_posterior(p), whole_vectors(p));
 }
 
-PosteriorFile load_posterior(const std::string& path) {
+namespace {
+/// HDF5 crashes on some files that somebody has made up, digests and all, or takes all memory or time there is (docs/formats.md): a
+/// copy of this process reads it first.
+PosteriorFile load(const std::string& path, Depth depth) {
   VerifiedImage image(path);
-  return parse_posterior(image, path);
+  const Trial trial = try_apart([&] { parse_posterior(image, path, Depth::trial); }, 2, (std::uint64_t(1) << 28) + 2 * image.size());
+  require(trial.error.empty(), Exit::data, trial.error);
+  require(trial.crash.empty(), Exit::data, path, ": HDF5 cannot read it (", trial.crash,
+          "). Its digest is right: it was made so, not damaged; ask where it comes from");
+  return parse_posterior(image, path, depth);
 }
+}  // namespace
 
-PosteriorFile load_attributes(const std::string& path) {
-  VerifiedImage image(path);
-  return parse_posterior(image, path, false);
-}
+PosteriorFile load_posterior(const std::string& path) { return load(path, Depth::everything); }
+PosteriorFile load_attributes(const std::string& path) { return load(path, Depth::attributes); }
 
 namespace {
+/// Of a folder's own checkpoint, whose digests say that it is what this program wrote.
+PosteriorFile load_own(const std::string& path, Depth depth) {
+  VerifiedImage image(path);
+  return parse_posterior(image, path, depth);
+}
+
 bool is_checkpoint(const std::string& name) {
   return name.rfind("step-", 0) == 0 && name.size() > 8 && name.substr(name.size() - 3) == ".h5";
 }
@@ -63,7 +76,7 @@ Checkpoint newest_checkpoint(const std::string& dir, std::vector<std::string>& r
     if (!is_checkpoint(*name)) continue;
     const std::string path = dir + "/" + *name;
     try {
-      if (best.path.empty() || load_attributes(path).step > best.file.step) best = {path, load_posterior(path)};
+      if (best.path.empty() || load_own(path, Depth::attributes).step > best.file.step) best = {path, load_own(path, Depth::everything)};
     } catch (const Error& e) {
       refused.push_back(e.what());
     }

@@ -46,6 +46,8 @@ std::string encode_posterior(const PosteriorFile& p);
 PosteriorFile decode_posterior(const std::string& bytes, const std::string& name);
 
 void save_posterior(const std::string& dir, const std::string& name, const PosteriorFile& p);
+/// Of a file that somebody names, wherever it comes from: one that HDF5 crashes on, or takes more memory or time for
+/// than its size explains, is refused (65).
 PosteriorFile load_posterior(const std::string& path);
 /// The same without mean, states and history; all digests are looked at.
 PosteriorFile load_attributes(const std::string& path);

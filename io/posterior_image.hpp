@@ -30,7 +30,11 @@ class VerifiedImage {
   char* own_ = nullptr;  // mapped
 };
 
-/// What the image holds, with or without mean, states and history. Errors (65).
-PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, bool numbers = true);
+/// How much of an image is wanted: without mean, states and history; everything; or nothing, but all that HDF5 has to understand is
+/// asked of it.
+enum class Depth { attributes, everything, trial };
+
+/// What the image holds. Errors (65).
+PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, Depth depth = Depth::everything);
 
 }  // namespace varion::io

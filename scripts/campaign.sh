@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Campaigns larger than with every change: those of tests/faults, the grid of ranks and threads (tests/mpi), a stop after every step of
-# a run, a writer killed at random, damaged files, Hessian updates over the whole range of numbers, draws by counter in every way, flipped bits, mutants
+# a run, a writer killed at random, damaged and made-up files, Hessian updates over the whole range of numbers, draws by counter in every way, flipped bits, mutants
 # of the program that the tests must see, and a job that is killed every half minute for an hour (R: eight):
 #   scripts/campaign.sh N|R [NAME]...
 # N takes about four hours on 2 cores, R more than a day. Prints a table each; ends with 1 where anything failed. With
 # `scripts/build.sh serial varion` before it, the grid covers Kokkos' serial back end too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-all="kills saves crash_states space permissions clocks starts ranks_end values rank_io jobs grid exact writer damage flips positivity random mutants chaos"
+all="kills saves crash_states space permissions clocks starts ranks_end values rank_io jobs grid exact writer damage made_up flips positivity random mutants chaos"
 case "${1:-}" in
   N|R) export VARION_TIER=$1; shift ;;
   *) echo "use: scripts/campaign.sh N|R [${all// /|}]..." >&2; exit 64 ;;
@@ -24,6 +24,7 @@ for name in "$@"; do
   case "$name" in
     exact) (cd build/campaign && ../openmp/test_restart -# "[#exact]") || status=1 ;;
     writer) (cd build/campaign && ../openmp/test_restart -# "[#killed_writer]") || status=1 ;;
+    made_up) (cd build/campaign && ../openmp/test_restart "[made_up]") || status=1 ;;
     damage) (cd build/campaign && ../openmp/test_restart -# "[#damage]") || status=1 ;;
     flips) (cd build/campaign && ../openmp/test_faults -# "[#flips]") || status=1 ;;
     positivity) (cd build/campaign && ../openmp/test_optim -# "[#positivity]") || status=1 ;;
