@@ -115,10 +115,12 @@ struct Dataset {
     require(H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0, Exit::data, file, ": cannot read ", name);
   }
 
-  /// What HDF5 does in `read`.
+  /// What HDF5 does in `read`, which gives the numbers' place back before HDF5 goes on.
   template <class T>
-  void try_read(hid_t type, const VerifiedImage& image) const {
+  void try_read(hid_t type, VerifiedImage& image) const {
+    const std::uint64_t at = H5Dget_offset(id);
     if (!as_is<T>(type, image)) read_by_hdf5(type, std::vector<T>(total).data());
+    image.release(at, H5Dget_storage_size(id));
   }
 
   /// Its numbers. Gives their place in the image back. Errors (65): one is not finite.

@@ -46,10 +46,11 @@ namespace {
 /// copy of this process reads it first.
 PosteriorFile load(const std::string& path, Depth depth) {
   VerifiedImage image(path);
-  const Trial trial = try_apart([&] { parse_posterior(image, path, Depth::trial); }, 2, (std::uint64_t(1) << 28) + 2 * image.size());
-  require(trial.error.empty(), Exit::data, trial.error);
+  const Trial trial = try_apart([&] { parse_posterior(image, path, Depth::trial); }, static_cast<unsigned>(2 + (image.size() >> 26)),
+                                (std::uint64_t(1) << 28) + 2 * image.size());
+  if (trial.error) throw *trial.error;
   require(trial.crash.empty(), Exit::data, path, ": HDF5 cannot read it (", trial.crash,
-          "). Its digest is right: it was made so, not damaged; ask where it comes from");
+          "). Its digest is right, so it is not damaged: ask where it comes from");
   return parse_posterior(image, path, depth);
 }
 }  // namespace

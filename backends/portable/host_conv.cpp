@@ -1,6 +1,7 @@
 // Convolution on a host. A work item copies a band of image rows, with its zero border, into a buffer that
 // stays in cache; there the taps (q, c) of a kernel row are one run of words and neighbouring pixels lie a
-// constant stride apart, so the micro-kernel reads its patches in place: no columns are ever formed.
+// constant stride apart, so the micro-kernel reads its patches in place: no columns are ever formed. With one tap and no border
+// it reads the image itself.
 #include <algorithm>
 
 #include "backends/portable/host.hpp"
@@ -92,7 +93,8 @@ void host_window(const char* label, const Window& v, const Real* in, const Real*
 
 namespace {
 /// The partial sums of a weight gradient, [part][o / 16][p][run][16] with run = q, c, rounded up to tiles. The number
-/// of parts follows from the shape alone, so the bits do not depend on the number of threads: 2 MB, or 128 work items.
+/// of parts follows from the shape alone, so the bits do not depend on the number of threads: 2 MB, or 128 work items,
+/// enough for as many threads.
 struct Parts {
   Index run, size, count;
   explicit Parts(const Window& v)

@@ -23,7 +23,7 @@ alignas(64) inline constexpr Real kZeros[kLanes] = {};
 /// R x 16 sums plus, over `segments` >= 1 of `depth` >= 1 products each:
 ///   sum[i][j] += a[segment jump + i stride + k] b[(segment depth + k) 16 + j]     (Along::depth)
 ///   sum[i][j] += a[segment jump + k stride + i] b[(segment depth + k) 16 + j]     (Along::rows)
-/// Instances: R = 4 and 8. Writes R x 16 words, whatever sums.rows and sums.lanes say.
+/// Instances: R = 4 and 8. Reads and writes R x 16 words, whatever sums.rows and sums.lanes say.
 template <int R, Along along>
 void tile(const Sums& sums, Index segments, Index jump, Index depth, const Real* a, Index stride, const Real* b);
 

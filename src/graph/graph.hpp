@@ -145,7 +145,7 @@ class Graph {
   Index arena_words() const { return arena_words_; }
   /// Of one forward pass, and with `backward` of the gradients of weights and of inputs that want one.
   double flops(bool backward) const;
-  /// Nodes that draw: with some a training replay queues other arguments every time.
+  /// Nodes that draw from Replay::key.
   int drawing_nodes() const;
   /// What separate buffers would take, for comparison with the plan.
   Index unshared_words() const { return unshared_words_; }

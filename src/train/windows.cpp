@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/error.hpp"
 #include "core/options.hpp"
 #include "core/random.hpp"
 
@@ -82,6 +83,9 @@ void Windows::read(const Exec& exec, IntVec tokens, IntVec targets) {
   std::int32_t* const to = kHostExec ? tokens.data() : words;
   std::int32_t* const wanted = kHostExec ? targets.data() : words + tokens.extent(0);
   const bool asked = targets.extent(0) > 0;
+  const size_t wants = labels_.empty() ? chosen_.size() * static_cast<size_t>(length_) : chosen_.size();
+  ensure(tokens.extent(0) == chosen_.size() * static_cast<size_t>(length_) && (asked ? targets.extent(0) == wants : masks_.share == 0),
+         "windows for ", tokens.extent(0), " tokens and ", targets.extent(0), " targets");
   for (size_t i = 0; i < chosen_.size(); ++i) {
     const Index at = static_cast<Index>(i) * length_;
     stream_->read(chosen_[i].begin, static_cast<Index>(window_.size()), window_.data());

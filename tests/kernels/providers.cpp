@@ -154,6 +154,9 @@ TEST_CASE("convolution: channels and sizes") {
                          Shape{2, 8, 7, 16, 32, 1, 1, 2, 0, 0, 4, 4},   // most pixels get no gradient
                          Shape{3, 8, 8, 12, 10, 1, 1, 2, 0, 0, 4, 4},   // fewer channels than a block of oneDNN's
                          Shape{2, 8, 7, 24, 10, 1, 1, 2, 0, 0, 4, 4},   // and one and a half
+                         Shape{2, 32, 32, 16, 32, 1, 1, 2, 0, 0, 16, 16},  // one tap: read in place, several bands
+                         Shape{2, 32, 32, 64, 16, 1, 1, 1, 0, 0, 32, 32},
+                         Shape{1, 9, 12, 16, 16, 1, 1, 1, 0, 0, 9, 12},  // tiles of 8 and 4
                          Shape{1, 28, 28, 1, 6, 5, 5, 1, 2, 2, 28, 28},
                          Shape{2, 12, 13, 6, 16, 5, 5, 2, 1, 2, 5, 7},
                          Shape{2, 6, 9, 4, 20, 1, 3, 1, 0, 1, 6, 9},    // kernels that are no squares
