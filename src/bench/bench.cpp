@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <mutex>
 #include <sstream>
 
 #include "backends/backend.hpp"
@@ -16,6 +17,7 @@ namespace varion {
 
 namespace {
 double allocated = 0, allocated_peak = 0, kept = 0, launched = 0;
+std::mutex counting;  // Kokkos' threads make room for teams each for itself
 void on_launch(const char*, std::uint32_t, std::uint64_t*) { ++launched; }
 /// Whether a vector's label says that it is of the optimizer's, or holds weights or gradients.
 bool is_state(const std::string& label) {
@@ -24,11 +26,13 @@ bool is_state(const std::string& label) {
   return last == "weights" || last == "gradient" || last == "collected" || last == "slots";
 }
 void on_allocate(Kokkos::Profiling::SpaceHandle, const char* label, const void*, std::uint64_t bytes) {
+  const std::lock_guard<std::mutex> one(counting);
   allocated += static_cast<double>(bytes);
   allocated_peak = std::max(allocated_peak, allocated);
   if (is_state(label)) kept += static_cast<double>(bytes);
 }
 void on_release(Kokkos::Profiling::SpaceHandle, const char* label, const void*, std::uint64_t bytes) {
+  const std::lock_guard<std::mutex> one(counting);
   allocated -= static_cast<double>(bytes);
   if (is_state(label)) kept -= static_cast<double>(bytes);
 }
