@@ -2,6 +2,7 @@
 // stand in cache; backward computes them again.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "backends/portable/host.hpp"
 #include "backends/portable/tile.hpp"
@@ -56,6 +57,17 @@ void copy_rows(const Real* from, Index pitch, Index rows, Index width, Real fact
   std::fill(to + rows * width, to + (rows + kTileRows) * width, Real(0));
 }
 
+/// All lanes as one, by halves: a chain of sixteen would be waited for.
+template <class Join>
+Real folded(Real (&lane)[kLanes], const Join& join) {
+  for (Index half = kLanes / 2; half > 0; half /= 2)
+    for (Index k = 0; k < half; ++k) lane[k] = join(lane[k], lane[k + half]);
+  return lane[0];
+}
+struct Larger {
+  Real operator()(Real a, Real b) const { return a > b ? a : b; }
+};
+
 /// x = exp(x - shift) for the first n of a row, zeros to its end; the sum.
 Real exponentials(Real* x, Index n, Index end, Real shift) {
   Real part[kLanes] = {};
@@ -67,9 +79,7 @@ Real exponentials(Real* x, Index n, Index end, Real shift) {
       part[k] += x[j + k];
     }
   }
-  Real sum = 0;
-  for (const Real p : part) sum += p;
-  return sum;
+  return folded(part, std::plus<Real>());
 }
 
 Real largest_of(const Real* x, Index n) {
@@ -81,21 +91,19 @@ Real largest_of(const Real* x, Index n) {
     for (Index k = 0; k < kLanes; ++k) most[k] = x[j + k] > most[k] ? x[j + k] : most[k];
   }
   for (; j < n; ++j) top = x[j] > top ? x[j] : top;
-  for (const Real m : most) top = m > top ? m : top;
-  return top;
+  return Larger()(top, folded(most, Larger()));
 }
 
 /// The sum of a b, in lanes.
 Real dot(const Real* a, const Real* b, Index n) {
-  Real part[kLanes] = {}, sum = 0;
+  Real part[kLanes] = {}, rest = 0;
   Index j = 0;
   for (; j + kLanes <= n; j += kLanes) {
     VARION_LANES
     for (Index k = 0; k < kLanes; ++k) part[k] = std::fma(a[j + k], b[j + k], part[k]);
   }
-  for (; j < n; ++j) sum = std::fma(a[j], b[j], sum);
-  for (const Real p : part) sum += p;
-  return sum;
+  for (; j < n; ++j) rest = std::fma(a[j], b[j], rest);
+  return rest + folded(part, std::plus<Real>());
 }
 
 /// to (+)= factor times from.
@@ -120,9 +128,9 @@ struct Sizes {
   }
 };
 
-/// c[8][16] = a block's products.
-void product(Index rows, Index depth, const Real* a, Index stride, const Real* b, Real* c) {
-  tile_of<Along::depth>({tile_rows(rows), kLanes, kZeros, 0, c, kLanes}, 1, 0, depth, a, stride, b);
+/// `rows`, rounded up to fours, of 16 at `pitch` = a block's products.
+void product(Index rows, Index depth, const Real* a, Index stride, const Real* b, Real* to, Index pitch = kLanes) {
+  tile_of<Along::depth>({tile_rows(rows), kLanes, kZeros, 0, to, pitch}, 1, 0, depth, a, stride, b);
 }
 
 /// c[8][16] += products of a transposed block.
@@ -152,10 +160,7 @@ void host_attention_forward(const Attention& s, const Real* qkv, Real* y, Real* 
     for (Index first = 0; first < t; first += kTileRows) {
       const Index rows = std::min(kTileRows, t - first), seen = s.causal ? first + rows : t;
       copy_rows(q + first * pitch, pitch, rows, d, scale, queries);
-      for (Index p = 0; p < panels_of(seen); ++p) {
-        product(rows, d, queries, d, keys + p * d * kLanes, c);
-        for (Index i = 0; i < rows; ++i) std::copy(c + i * kLanes, c + (i + 1) * kLanes, scores + i * n.keys + p * kLanes);
-      }
+      for (Index p = 0; p < panels_of(seen); ++p) product(rows, d, queries, d, keys + p * d * kLanes, scores + p * kLanes, n.keys);
       Real share[kTileRows];
       for (Index i = 0; i < rows; ++i) {
         Real* const x = scores + i * n.keys;

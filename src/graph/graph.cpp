@@ -93,6 +93,14 @@ std::vector<int> Graph::share_gradients() const {
   return owner_of;
 }
 
+bool Graph::comes_again(int i) const {
+  const Entry& e = nodes_[static_cast<size_t>(i)];
+  const Record& r = e.record;
+  if (!r.again || e.is_output || r.keep_output) return false;
+  ensure(r.saved == 0 && r.scratch_forward == 0 && !r.draws && r.keep.size() == r.inputs.size(), "op '", r.op, "' cannot be computed again");
+  return std::none_of(r.inputs.begin(), r.inputs.end(), [&](Node x) { return comes_again(x.id); });
+}
+
 void Graph::finish(bool backward) {
   ensure(!finished_, "a graph is finished twice");
   ensure(decodes_ == 0 || !backward, "a decoding graph has no backward");
@@ -100,26 +108,26 @@ void Graph::finish(bool backward) {
   // Time: forward of node i is tick i, its backward is tick 2n - 1 - i.
   const int n = size(), end = 2 * n;
   const auto back = [n](int i) { return 2 * n - 1 - i; };
-  std::vector<int> last_use(nodes_.size()), last_consumer(nodes_.size(), -1);
+  // Of a value: the last tick that reads it, the last one in forward, the number of the node whose backward is the first to read it.
+  std::vector<int> last_use(nodes_.size()), last_forward(nodes_.size()), first_keeper(nodes_.size(), -1), last_consumer(nodes_.size(), -1);
+  const auto late = [](std::vector<int>& last, size_t i, int tick) { last[i] = std::max(last[i], tick); };
   for (int i = 0; i < n; ++i) {
     const Record& r = nodes_[static_cast<size_t>(i)].record;
-    last_use[static_cast<size_t>(i)] = backward && r.keep_output ? back(i) : i;
+    late(last_forward, static_cast<size_t>(i), i);
     for (const Node x : r.inputs) {
-      auto& use = last_use[static_cast<size_t>(x.id)];
-      use = std::max(use, i);
+      late(last_forward, static_cast<size_t>(x.id), i);
       last_consumer[static_cast<size_t>(x.id)] = i;
     }
     if (r.sum.id >= 0)
-      for (const Node x : entry(r.sum).record.inputs) {
-        auto& use = last_use[static_cast<size_t>(x.id)];
-        use = std::max(use, i);
-      }
-    if (backward)
-      for (const Node x : r.keep) {
-        auto& use = last_use[static_cast<size_t>(x.id)];
-        use = std::max(use, back(i));
-      }
+      for (const Node x : entry(r.sum).record.inputs) late(last_forward, static_cast<size_t>(x.id), i);
+    if (!backward) continue;
+    if (r.keep_output) late(last_use, static_cast<size_t>(i), back(i));
+    for (const Node x : r.keep) {
+      late(last_use, static_cast<size_t>(x.id), back(i));
+      first_keeper[static_cast<size_t>(x.id)] = i;
+    }
   }
+  for (size_t i = 0; i < nodes_.size(); ++i) late(last_use, i, last_forward[i]);
   const std::vector<int> owner_of = share_gradients();
   std::vector<int> last_read(nodes_.size(), 0);  // of a gradient's memory
   for (int i = 0; i < n; ++i) {
@@ -137,7 +145,14 @@ void Graph::finish(bool backward) {
     const Record& r = e.record;
     const int begin = e.is_input ? 0 : i;
     const Index words = r.bf16 ? (r.shape.size() + 1) / 2 : r.shape.size();
-    place(e.value, words, begin, e.is_output ? end : last_use[static_cast<size_t>(i)]);
+    const int keeper = first_keeper[static_cast<size_t>(i)];
+    if (keeper >= 0 && comes_again(i)) {
+      place(e.value, words, begin, last_forward[static_cast<size_t>(i)]);
+      place(e.value_again, words, back(keeper), last_use[static_cast<size_t>(i)]);
+      nodes_[static_cast<size_t>(keeper)].again.push_back(Node{i});
+    } else {
+      place(e.value, words, begin, e.is_output ? end : last_use[static_cast<size_t>(i)]);
+    }
     place(e.scratch_forward, r.scratch_forward, i, i);
     place(e.saved, r.saved, i, backward ? back(i) : i);
     if (backward && e.wants_grad) {
@@ -177,7 +192,10 @@ void Replay::draw_from(const RandomKey& key) {
 }
 
 Vec Replay::value(Node n) const { return std::get<Vec>(any_value(n)); }
-AnyVec Replay::any_value(Node n) const { return graph_.any_view(n, graph_.entry(n).value); }
+AnyVec Replay::any_value(Node n) const {
+  const Graph::Entry& e = graph_.entry(n);
+  return graph_.any_view(n, e.value_again.words > 0 && !node_written_.empty() ? e.value_again : e.value);
+}
 
 IntVec Replay::ints(Node n) const {
   ensure(graph_.entry(n).integers, "node ", n.id, " does not hold integers");
@@ -261,6 +279,7 @@ void Replay::backward(Node root) {
   Kokkos::deep_copy(exec, grad(root).data, loss_scale);
   for (int i = graph_.size() - 1; i >= 0; --i) {
     const Graph::Entry& e = graph_.nodes_[static_cast<size_t>(i)];
+    for (const Node x : e.again) graph_.entry(x).record.forward(*this, x);
     if (!e.wants_grad || node_written_[static_cast<size_t>(i)] == 0) continue;
     if (e.record.backward) e.record.backward(*this, Node{i});
     pass_gradients(Node{i});

@@ -100,6 +100,7 @@ struct Record {
   std::vector<Node> passes;
   bool bf16 = false;           // the output and its gradient are kept in bfloat16
   bool takes_bf16 = false;     // inputs may be kept so
+  bool again = false;          // a value that only backward keeps is let go and computed once more then: cheap, from `keep` alone
   bool changes_grad = false;   // backward overwrites the gradient of the output (own_grad): it is shared with nobody
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
@@ -158,12 +159,15 @@ class Graph {
   struct Entry {
     Record record;
     bool is_input = false, integers = false, wants_grad = false, is_output = false;
-    Place value, grad, saved, scratch_forward, scratch_backward;
+    Place value, value_again, grad, saved, scratch_forward, scratch_backward;
+    std::vector<Node> again;  // those whose value its backward is the first to want again
   };
   const Entry& entry(Node n) const { return nodes_[static_cast<size_t>(n.id)]; }
   Entry& entry(Node n) { return nodes_[static_cast<size_t>(n.id)]; }
   Vec view(const Place& p) const;
   AnyVec any_view(Node n, const Place& p) const;
+  /// Whether node i lets its value go until backward: no other part of the plan depends on where it lies.
+  bool comes_again(int i) const;
   /// For each node the one whose gradient's memory its gradient uses: itself, or a sum it went into.
   std::vector<int> share_gradients() const;
 

@@ -5,6 +5,7 @@
 #include "graph/plan.hpp"
 #include "ops/ops.hpp"
 #include "support/catch.hpp"
+#include "support/vectors.hpp"
 
 using namespace varion;
 
@@ -61,4 +62,50 @@ TEST_CASE("training and evaluation graphs share parameters, and a strange one is
   CHECK_THROWS_AS(linear(other, other.input({1, 3}), "fc2", 5), Error);   // new after finish
   CHECK_THROWS_AS(linear(other, other.input({1, 4}), "fc", 5), Error);    // another shape
   CHECK(train.arena_words() <= train.unshared_words());
+}
+
+TEST_CASE("a value that backward computes again is kept by nobody, and its gradients are those of the value") {
+  constexpr Index rows = 33, width = 16, layers = 8;
+  struct Ends {
+    Node x, target, loss, inner;
+  };
+  const auto chain = [](Graph& g, bool watched) {  // an output stays where it is
+    Ends ends;
+    Node x = ends.x = g.input({rows, width}, false, true);
+    for (Index k = 0; k < layers; ++k) {
+      const std::string name = "block" + std::to_string(k);
+      // The largest takes the place that the first value has left, for good.
+      if (k == 1) g.output(ends.inner = linear(g, x, "inner", 5 * width));
+      const Node wide = gelu(g, linear(g, x, name + ".in", 4 * width));
+      if (watched) g.output(wide);
+      x = add(g, x, linear(g, wide, name + ".out", width));
+    }
+    ends.target = g.input({rows}, true);
+    ends.loss = cross_entropy(g, x, ends.target);
+    g.output(ends.loss);
+    g.finish(true);
+    return ends;
+  };
+  const Exec exec;
+  const auto gradient_of = [&](const Graph& g, const Ends& ends) {
+    Replay replay(g, exec);
+    const Vec weights("weights", static_cast<size_t>(g.layout().size()));
+    fill_uniform(exec, RandomKey::make(1, Stream::test, 1), Real(0.4), weights);
+    replay.weights = weights;
+    replay.gradient = Vec("gradient", weights.extent(0));
+    fill_uniform(exec, RandomKey::make(1, Stream::test, 2), Real(2), replay.value(ends.x));
+    Kokkos::deep_copy(exec, replay.ints(ends.target), 3);
+    for (int pass = 0; pass < 2; ++pass) {  // the second finds the arena as the first has left it
+      replay.forward();
+      replay.backward(ends.loss);
+    }
+    exec.fence();
+    return std::pair(host(replay.gradient), host(replay.value(ends.inner)));
+  };
+  Layout one, other;
+  Graph again(one), kept(other);
+  const auto ends = chain(again, false), same = chain(kept, true);
+  CHECK(gradient_of(again, ends) == gradient_of(kept, same));
+  if (kHostExec) CHECK(again.arena_words() + (layers - 2) * rows * 4 * width <= kept.arena_words());
+  else CHECK(again.arena_words() <= kept.arena_words());
 }
