@@ -1,6 +1,6 @@
 // oneDNN on the host: GEMM, and convolution with its three primitives. Images are channels last, which most of its kernels
 // take as they are. What a primitive wants otherwise (weights always; images too for Winograd's algorithm) is reordered in
-// scratch, so that nobody else sees it.
+// scratch, so that nobody else sees it; a GEMM's second factor in a room of its own, one product's at a time.
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <algorithm>
@@ -226,18 +226,17 @@ void sgemm(bool ta, bool tb, Index m, Index n, Index k, const Real* a, const Rea
   ensure(status == dnnl_success, "oneDNN refused a GEMM of ", m, " x ", n, " x ", k);
 }
 
-/// How a GEMM is done fastest, by its shape alone, so that the bits are the same everywhere. A primitive takes the second factor as it lies, and is
-/// slow where rows of 768 words and more lie one below the other: 317 to 430 GFLOP/s of GPT-2's products, 430 to 490 with its copy in blocks, which pays
-/// where there are many rows to use it for. dnnl_sgemm copies what it needs: 445 to 490 with neither factor transposed, 200 to 480 else. MLP's products
-/// have 128 rows: 400 to 470 as they lie. (Two Zen 5 cores, FMA peak 520.)
-enum class Way { as_it_lies, copied, sgemm };
-Way way_of(bool ta, bool tb, Index m, Index n, Index k) {
-  constexpr Index most = Index(1) << 22;  // words of a copy
-  if (k * n <= most && (ta ? m >= 512 && k >= 256 : m >= (tb ? 2048 : 1024))) return Way::copied;
-  return ta || tb || m < 256 ? Way::as_it_lies : Way::sgemm;
+/// How much of a product's depth is done at a time with a copy of the second factor in blocks as the library wants it; 0: all of it, as the factors
+/// lie. By the shape alone, so that the same product is always done the same way. As they lie, 320 to 470 GFLOP/s of GPT-2's products are reached, the
+/// least with rows of 768 words and more one below the other; 430 to 490 with the copy, which pays where many rows use it. MLP's products have 128:
+/// 400 to 470 as they lie. (Two Zen 5 cores, FMA peak 520. dnnl_sgemm, which copies by itself, takes 30 MB for that and gains nothing.)
+Index copied_depth(bool ta, bool tb, Index m, Index n, Index k) {
+  constexpr Index most = Index(1) << 20, block = 64;  // words of a copy
+  if (ta ? m < 512 || k < 256 : m < (tb ? 2048 : 256)) return 0;
+  return std::min(k, std::max(block, most / n / block * block));
 }
 
-/// C (+)= op(A) op(B) as a primitive, made once a shape.
+/// C (+)= op(A) op(B) as a primitive, made once a shape. `whole`: the depth of the factors that these are parts of.
 struct Product {
   dnnl::matmul primitive;
   dnnl::reorder copy;  // of B, where `copied`
@@ -245,8 +244,10 @@ struct Product {
   bool copied;
   std::unordered_map<int, dnnl::memory> arguments;
 
-  Product(bool ta, bool tb, Index m, Index n, Index k, bool add, bool copies) {
-    const Desc a = describe({m, k}, ta ? Tag::ba : Tag::ab), b = describe({k, n}, tb ? Tag::ba : Tag::ab);
+  Product(bool ta, bool tb, Index m, Index n, Index k, Index whole, bool add, bool copies) {
+    using Dims = dnnl::memory::dims;
+    const auto real = dnnl::memory::data_type::f32;
+    const Desc a(Dims{m, k}, real, ta ? Dims{1, m} : Dims{whole, 1}), b(Dims{k, n}, real, tb ? Dims{1, whole} : Dims{n, 1});
     const Desc c = describe({m, n}, Tag::ab), wanted = copies ? describe({k, n}, Tag::any) : b;
     dnnl::primitive_attr attributes;
     if (add) {
@@ -267,16 +268,16 @@ struct Product {
     copy = dnnl::reorder(factor, arguments.at(DNNL_ARG_WEIGHTS));
     if (room().get_desc().get_size() < chosen.weights_desc().get_size()) room() = dnnl::memory(chosen.weights_desc(), engine());
   }
-  void run(ConstVec a, ConstVec b, Vec c) {
-    arguments.at(DNNL_ARG_SRC).set_data_handle(changeable(a));
-    arguments.at(DNNL_ARG_DST).set_data_handle(c.data());
+  void run(const Real* a, const Real* b, Real* c) {
+    arguments.at(DNNL_ARG_SRC).set_data_handle(const_cast<Real*>(a));  // oneDNN's handles are not const
+    arguments.at(DNNL_ARG_DST).set_data_handle(c);
     dnnl::memory& weights = arguments.at(DNNL_ARG_WEIGHTS);
     if (copied) {
-      factor.set_data_handle(changeable(b));
+      factor.set_data_handle(const_cast<Real*>(b));
       weights.set_data_handle(room().get_data_handle());
       copy.execute(stream(), factor, weights);
     } else {
-      weights.set_data_handle(changeable(b));
+      weights.set_data_handle(const_cast<Real*>(b));
     }
     primitive.execute(stream(), arguments);
     stream().wait();
@@ -290,10 +291,10 @@ struct Product {
   }
 };
 
-Product& product(bool ta, bool tb, Index m, Index n, Index k, bool add, bool copies) {
-  static std::map<std::tuple<bool, bool, Index, Index, Index, bool>, std::unique_ptr<Product>> all;
-  auto& p = all[{ta, tb, m, n, k, add}];
-  if (!p) p = std::make_unique<Product>(ta, tb, m, n, k, add, copies);
+Product& product(bool ta, bool tb, Index m, Index n, Index k, Index whole, bool add, bool copies) {
+  static std::map<std::tuple<bool, bool, Index, Index, Index, Index, bool>, std::unique_ptr<Product>> all;
+  auto& p = all[{ta, tb, m, n, k, whole, add}];
+  if (!p) p = std::make_unique<Product>(ta, tb, m, n, k, whole, add, copies);
   return *p;
 }
 
@@ -319,9 +320,11 @@ class OneDnn final : public Provider {
             Vec c) const override {
     refuse_empty(1, m, n, k);
     exec.fence();  // the library reads what kernels wrote
-    const Way way = way_of(ta, tb, m, n, k);
-    if (way == Way::sgemm) sgemm(ta, tb, m, n, k, a.data(), b.data(), add, c.data());
-    else product(ta, tb, m, n, k, add, way == Way::copied).run(a, b, c);
+    const Index copied = copied_depth(ta, tb, m, n, k), part = copied > 0 ? copied : k;
+    for (Index at = 0; at < k; at += part) {
+      const Index deep = std::min(part, k - at);
+      product(ta, tb, m, n, deep, k, add || at > 0, copied > 0).run(a.data() + (ta ? at * m : at), b.data() + (tb ? at : at * n), c.data());
+    }
   }
 
   // A matrix a thread, by single-threaded GEMMs; few matrices go one by one, each by all threads.

@@ -91,7 +91,7 @@ std::string bench_line(const Measurement& m);
 std::string bench_header();
 /// Reads two files of `varion bench --json` and prints B against A: rows of the same name and provider, and of every name the
 /// preferred providers' of both, which stand last. Errors (65, 66): not such a file; (78): unequal work under the same name,
-/// precision, or ranks of a training step or a sum. How many bytes an implementation moves is its own affair.
+/// precision, or ranks of a training step, a sum or a file that they share. How many bytes an implementation moves is its own affair.
 std::string bench_compare(const std::string& a, const std::string& b);
 
 }  // namespace varion

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -38,11 +40,14 @@ std::map<std::string, std::vector<nlohmann::json>> by_name(const nlohmann::json&
   return rows;
 }
 
+/// What is another measurement with another number of ranks.
+const char* const kOfRanks[]{"step/", "allreduce/", "files/shares/", "files/collective/"};
+
 /// Errors (78): the rows, which have a name in common, are not of the same work.
 void require_equal_work(const nlohmann::json& a, const nlohmann::json& b, const std::string& ranks_a, const std::string& ranks_b) {
   const std::string name = name_of(a);
   if (name.rfind("ceiling/", 0) == 0) return;  // takes what size suits its machine
-  const bool of_ranks = name.rfind("step/", 0) == 0 || name.rfind("allreduce/", 0) == 0;
+  const bool of_ranks = std::any_of(std::begin(kOfRanks), std::end(kOfRanks), [&](const char* kind) { return name.rfind(kind, 0) == 0; });
   require(!of_ranks || ranks_a == ranks_b, Exit::config, "'", name, "' ran on unequal numbers of ranks: ", ranks_a,
           " and ", ranks_b);
   for (const char* key : {"flops", "items"})

@@ -78,7 +78,8 @@ void run_noise(Bench& bench) {
 }
 
 /// The three GEMMs of a linear layer of the MLP: forward, weight gradient, input gradient. Then a block of GPT-2 (124M) forward on a
-/// window of 1024 tokens (attention's output, its queries, keys and values, the two layers of its perceptron), and the logits of 256.
+/// window of 1024 tokens (attention's output, its queries, keys and values, the two layers of its perceptron); the three of its second
+/// perceptron layer and of the logits for 256 tokens, and of the 10M model's first one for 4096.
 void run_gemm(Bench& bench) {
   const Exec exec;
   const auto one = [&](const std::string& form, bool ta, bool tb, Index m, Index n, Index k) {
@@ -98,7 +99,15 @@ void run_gemm(Bench& bench) {
   const Index tokens = bench.size(1024, 12), wide = bench.size(768, 6);
   for (const Index times : {1, 3, 4}) one("forward", false, true, tokens, times * wide, wide);
   one("forward", false, true, tokens, wide, 4 * wide);
-  one("forward", false, true, bench.size(256, 8), bench.size(50304, 30), wide);
+  const auto all = [&](Index rows, Index out, Index deep) {
+    one("forward", false, true, rows, out, deep);
+    one("weight", true, false, out, deep, rows);
+    one("input", false, false, rows, deep, out);
+  };
+  const Index few = bench.size(256, 8), narrow = bench.size(384, 5);
+  all(few, wide, 4 * wide);
+  all(few, bench.size(50304, 30), wide);
+  all(bench.size(4096, 20), 4 * narrow, narrow);
 }
 
 /// resnet20's convolutions at batch 128, the 1 x 1 of its shortcuts among them, under every provider of the build.

@@ -97,7 +97,6 @@ bool Graph::comes_again(int i) const {
   const Entry& e = nodes_[static_cast<size_t>(i)];
   const Record& r = e.record;
   if (!r.again || e.is_output || r.keep_output) return false;
-  ensure(r.saved == 0 && r.scratch_forward == 0 && !r.draws && r.keep.size() == r.inputs.size(), "op '", r.op, "' cannot be computed again");
   return std::none_of(r.inputs.begin(), r.inputs.end(), [&](Node x) { return comes_again(x.id); });
 }
 
@@ -108,7 +107,7 @@ void Graph::finish(bool backward) {
   // Time: forward of node i is tick i, its backward is tick 2n - 1 - i.
   const int n = size(), end = 2 * n;
   const auto back = [n](int i) { return 2 * n - 1 - i; };
-  // Of a value: the last tick that reads it, the last one in forward, the number of the node whose backward is the first to read it.
+  // Of a value: the last tick that reads it, the last one in forward, the node whose backward is the first to read it, the last that takes it.
   std::vector<int> last_use(nodes_.size()), last_forward(nodes_.size()), first_keeper(nodes_.size(), -1), last_consumer(nodes_.size(), -1);
   const auto late = [](std::vector<int>& last, size_t i, int tick) { last[i] = std::max(last[i], tick); };
   for (int i = 0; i < n; ++i) {
@@ -124,7 +123,7 @@ void Graph::finish(bool backward) {
     if (r.keep_output) late(last_use, static_cast<size_t>(i), back(i));
     for (const Node x : r.keep) {
       late(last_use, static_cast<size_t>(x.id), back(i));
-      first_keeper[static_cast<size_t>(x.id)] = i;
+      if (entry(Node{i}).wants_grad) first_keeper[static_cast<size_t>(x.id)] = i;
     }
   }
   for (size_t i = 0; i < nodes_.size(); ++i) late(last_use, i, last_forward[i]);
@@ -164,6 +163,7 @@ void Graph::finish(bool backward) {
   }
   arena_words_ = plan.solve();
   unshared_words_ = plan.unshared();
+  for (const Entry& e : nodes_) unshared_words_ -= e.value_again.words;
   for (auto& [p, id] : placed) p->offset = plan.offset(id);
   for (size_t i = 0; i < nodes_.size(); ++i) nodes_[i].grad = nodes_[static_cast<size_t>(owner_of[i])].grad;
   arena_ = long_vector("varion::graph::arena", arena_words_);
@@ -279,7 +279,7 @@ void Replay::backward(Node root) {
   Kokkos::deep_copy(exec, grad(root).data, loss_scale);
   for (int i = graph_.size() - 1; i >= 0; --i) {
     const Graph::Entry& e = graph_.nodes_[static_cast<size_t>(i)];
-    for (const Node x : e.again) graph_.entry(x).record.forward(*this, x);
+    for (const Node x : e.again) graph_.entry(x).record.again(*this, x);
     if (!e.wants_grad || node_written_[static_cast<size_t>(i)] == 0) continue;
     if (e.record.backward) e.record.backward(*this, Node{i});
     pass_gradients(Node{i});

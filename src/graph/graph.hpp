@@ -54,7 +54,7 @@ class Replay {
   void draw_from(const RandomKey& key);
   Kokkos::View<const RandomKey, Memory> key() const { return key_; }
 
-  Vec value(Node n) const;
+  Vec value(Node n) const;         // from `backward` on the second copy of a value that was let go (Record::again)
   IntVec ints(Node n) const;       // values of an i32 node
   bool wants_grad(Node n) const;   // false for data and constants: skip that gradient
   ConstVec grad_of(Node n) const;  // the finished gradient of an op's output
@@ -100,7 +100,9 @@ struct Record {
   std::vector<Node> passes;
   bool bf16 = false;           // the output and its gradient are kept in bfloat16
   bool takes_bf16 = false;     // inputs may be kept so
-  bool again = false;          // a value that only backward keeps is let go and computed once more then: cheap, from `keep` alone
+  // Where it stands, the value is let go after forward, and this writes it once more in backward, from `keep` and what was saved. For what
+  // is cheap and large.
+  Kernel again = nullptr;
   bool changes_grad = false;   // backward overwrites the gradient of the output (own_grad): it is shared with nobody
   Index saved = 0;             // words kept from forward to backward
   Index scratch_forward = 0;   // words
@@ -166,7 +168,7 @@ class Graph {
   Entry& entry(Node n) { return nodes_[static_cast<size_t>(n.id)]; }
   Vec view(const Place& p) const;
   AnyVec any_view(Node n, const Place& p) const;
-  /// Whether node i lets its value go until backward: no other part of the plan depends on where it lies.
+  /// Whether node i may let its value go after forward: its op can write it again, nobody outside reads it, no input does the same.
   bool comes_again(int i) const;
   /// For each node the one whose gradient's memory its gradient uses: itself, or a sum it went into.
   std::vector<int> share_gradients() const;

@@ -88,7 +88,7 @@ void activation_backward(const Exec& exec, const std::string& label, const V& x,
                 });
 }
 
-/// `Near`: what does for numbers in bfloat16. `again`: Record::again.
+/// `Near`: what does for numbers in bfloat16. `again`: whether the value may be let go.
 template <class F, class Near = F>
 Node activation(Graph& g, Node x, const std::string& name, bool again = false) {
   Record r;
@@ -96,7 +96,6 @@ Node activation(Graph& g, Node x, const std::string& name, bool again = false) {
   r.inputs = {x};
   r.shape = g.shape(x);
   r.keep = {x};
-  r.again = again;
   const std::string forward = "varion::" + name + "::forward";
   const std::string backward = "varion::" + name + "::backward";
   r.bf16 = r.takes_bf16 = g.bf16(x);
@@ -105,6 +104,7 @@ Node activation(Graph& g, Node x, const std::string& name, bool again = false) {
     if (in_bf16(from)) activation_forward<Near>(p.exec, forward, std::get<Bf16Vec>(from), std::get<Bf16Vec>(to));
     else activation_forward<F>(p.exec, forward, std::get<Vec>(from), std::get<Vec>(to));
   };
+  if (again) r.again = r.forward;
   r.backward = [=](Replay& p, Node y) {
     const AnyGradSlot dx = p.any_grad(x);
     const AnyVec from = p.any_value(x), dy = p.any_grad_of(y);
@@ -119,11 +119,8 @@ Node activation(Graph& g, Node x, const std::string& name, bool again = false) {
 Node relu(Graph& g, Node x) { return activation<Relu>(g, x, "relu"); }
 Node silu(Graph& g, Node x) { return activation<Silu>(g, x, "silu"); }
 Node tanh(Graph& g, Node x) { return activation<Tanh>(g, x, "tanh"); }
-/// Whether the widest values of a transformer, a quarter of what it keeps, are let go until backward: on a host, where they fit in its cache, that
-/// costs 0.4 % of a step of GPT-2 124M. Larger ones pass through memory twice more: 2 % of 10M's.
-bool let_go(const Graph& g, Node x) { return kHostExec && g.shape(x).size() <= Index(1) << 22; }
-Node gelu(Graph& g, Node x) { return activation<Gelu<false>, Gelu<true>>(g, x, "gelu", let_go(g, x)); }
-Node gelu_tanh(Graph& g, Node x) { return activation<GeluTanh>(g, x, "gelu_tanh", let_go(g, x)); }
+Node gelu(Graph& g, Node x) { return activation<Gelu<false>, Gelu<true>>(g, x, "gelu", may_let_go(g.shape(x))); }
+Node gelu_tanh(Graph& g, Node x) { return activation<GeluTanh>(g, x, "gelu_tanh", may_let_go(g.shape(x))); }
 
 namespace {
 Op entry(const std::string& help, Node (*f)(Graph&, Node)) {
