@@ -150,6 +150,8 @@ struct Dataset {
 };
 }  // namespace
 
+void open_hdf5() { require(H5open() >= 0, Exit::environment, "the HDF5 library does not start"); }
+
 std::string hdf5_version() {
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);

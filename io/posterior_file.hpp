@@ -32,6 +32,10 @@ struct PosteriorFile {
   std::map<std::string, std::vector<double>> layers;   // a number a tensor, in their order; not read back
 };
 
+/// Starts the HDF5 library. A parallel build that MPI is there for before it would end itself at the begin of MPI_Finalize, on whichever rank
+/// leaves, while a thread saves.
+void open_hdf5();
+
 /// The version of the HDF5 library.
 std::string hdf5_version();
 

@@ -15,6 +15,7 @@
 #include "comm/mpi_session.hpp"
 #include "core/error.hpp"
 #include "core/inject.hpp"
+#include "io/posterior_file.hpp"
 #include "train/stop_signals.hpp"
 
 namespace {
@@ -69,6 +70,7 @@ int run(int argc, char** argv, std::unique_ptr<varion::MpiSession>& session) {
   const std::string missing = backend::missing_device();  // Kokkos would abort
   require(missing.empty(), Exit::environment, missing);
   if (command.stops) install_signal_handlers();  // before what takes long: MPI, the device
+  io::open_hdf5();
   session = std::make_unique<MpiSession>();
   require(Comm::world().size() == 1 || command.parallel, Exit::usage, "'", name, "' runs on one rank, not on ",
           Comm::world().size(), ": start it without mpirun");
