@@ -156,7 +156,7 @@ for kind, ranks, phase in count(few, every, every):
     while processes(f"run.name={name}", INJECT) and time.time() - begin < 60:
         time.sleep(0.02)
     taken = time.time() - begin
-    # Not only at the begin of a line: HDF5 closes itself in MPI_Finalize, too, and a save that is under way may then crash beside it.
+    # Not only at the begin of a line: what others write does not end where it should.
     lines = re.findall("varion: .*", said)
     problems = []
     ends += 1
