@@ -155,7 +155,12 @@ void open_hdf5() { require(H5open() >= 0, Exit::environment, "the HDF5 library d
 std::string hdf5_version() {
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
-  return text(major, ".", minor, ".", release);
+#ifdef H5_HAVE_PARALLEL
+  const char* const kind = ", parallel";
+#else
+  const char* const kind = ", serial";
+#endif
+  return text(major, ".", minor, ".", release, kind);
 }
 
 PosteriorFile parse_posterior(VerifiedImage& image, const std::string& name, Depth depth) {

@@ -36,7 +36,7 @@ struct PosteriorFile {
 /// leaves, while a thread saves.
 void open_hdf5();
 
-/// The version of the HDF5 library.
+/// The version of the HDF5 library, and whether it is a parallel build.
 std::string hdf5_version();
 
 /// A random version-4 UUID.

@@ -3,6 +3,7 @@
 #include <hdf5.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "bench/bench.hpp"
@@ -31,7 +32,8 @@ struct SharedFile {
   }
 };
 
-/// As a run does it (train/checkpoint_writer.cpp), with nothing beside it. Errors (73, 74) on all ranks alike.
+/// As a run does it (train/checkpoint_writer.cpp), with nothing beside it. Errors (73, 74): a share's on all ranks alike, what fails on the first
+/// rank alone ends all from `main`.
 void write_by_shares(const SharedFile& f, const std::string& name) {
   io::FilePlan plan;
   std::unique_ptr<io::PendingFile> pending;
@@ -66,14 +68,17 @@ void write_by_shares(const SharedFile& f, const std::string& name) {
   f.comm.barrier();
 }
 
-#ifdef H5_HAVE_PARALLEL
 /// The same numbers by HDF5 and MPI-IO: no digests, and the file has its name from the start. On the disk as far as fsync says so.
 /// Errors (74) on all ranks alike: closing is collective.
 void write_collectively(const SharedFile& f, const std::string& name) {
   const std::string path = f.dir + "/" + name;
+  const auto agree = [&](bool done) { require(f.comm.any(done ? 0u : 1u) == 0, Exit::io, "HDF5 could not write '", path, "'"); };
+  io::quiet_hdf5();
   {
-    const auto agree = [&](bool done) { require(f.comm.any(done ? 0u : 1u) == 0, Exit::io, "HDF5 could not write '", path, "'"); };
-    const auto handle = [&](hid_t id, herr_t (*close)(hid_t)) { return io::Handle(id, close, path); };
+    const auto handle = [&](hid_t id, herr_t (*close)(hid_t)) {
+      agree(id >= 0);
+      return io::Handle(id, close, path);
+    };
     const io::Handle access = handle(H5Pcreate(H5P_FILE_ACCESS), H5Pclose), transfer = handle(H5Pcreate(H5P_DATASET_XFER), H5Pclose);
     const io::Handle layout = handle(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
     agree(H5Pset_fapl_mpio(access, MPI_COMM_WORLD, MPI_INFO_NULL) >= 0 && H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE) >= 0 &&
@@ -90,16 +95,35 @@ void write_collectively(const SharedFile& f, const std::string& name) {
     agree(H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0);
   }
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  require(fd >= 0 && ::fsync(fd) == 0, Exit::io, "cannot write '", path, "' to the disk");
-  ::close(fd);
-  f.comm.barrier();
+  const bool synced = fd >= 0 && ::fsync(fd) == 0;
+  if (fd >= 0) ::close(fd);
+  agree(synced);
 }
-#endif
+/// Takes files away however a case ends; on the first rank.
+struct Files {
+  std::vector<std::string> paths;
+  void remove() const {
+    std::error_code none;
+    for (const std::string& path : paths) std::filesystem::remove(path, none);
+  }
+  ~Files() { remove(); }
+};
+
+/// Whether all ranks see a folder of the first one's.
+bool is_shared(const Comm& comm, const std::string& dir, const std::string& mark) {
+  Files probe;
+  if (comm.is_first()) {
+    io::commit_file(dir, mark, "");
+    probe.paths = {dir + "/" + mark};
+  }
+  comm.barrier();
+  std::error_code none;
+  return comm.any(std::filesystem::exists(dir + "/" + mark, none) ? 0u : 1u) == 0;  // all have looked
+}
 }  // namespace
 
 /// Times of this rank, which waits for the others.
 void run_shared_files(Bench& bench) {
-#ifdef H5_HAVE_PARALLEL
   const Comm comm = Comm::world();
   if (comm.size() == 1) return;
   const std::string dir = bench.options().dir;
@@ -108,23 +132,20 @@ void run_shared_files(Bench& bench) {
     const std::string ours = text("files/shares/", full), theirs = text("files/collective/", full);
     if (!bench.wants(ours) && !bench.wants(theirs)) continue;
     const bool fits = static_cast<double>(io::free_space(dir)) >= 30. * static_cast<double>(n);
-    if (comm.any(fits ? 0u : 1u) != 0) continue;
+    const std::string mark = comm.from_first(text("varion-bench-", ::getpid())), name = mark + ".h5", other = mark + "-collective.h5";
+    if (comm.any(fits ? 0u : 1u) != 0 || !is_shared(comm, dir, mark)) continue;
     SharedFile file{comm, dir, n, {}};
     for (auto& v : file.own) v.assign(static_cast<size_t>(comm.own(n).size()), 0.5f);
-    const std::string mark = comm.from_first(text("varion-bench-", ::getpid())), name = mark + ".h5", other = mark + "-collective.h5";
+    Files files;
+    if (comm.is_first()) files.paths = {dir + "/" + name, dir + "/" + other};
     const auto remove = [&] {
       comm.barrier();
-      if (comm.is_first())
-        for (const std::string& written : {name, other}) io::remove_file(dir + "/" + written);
+      files.remove();
       comm.barrier();
     };
     bench.measure_pair(theirs, ours, {12 * static_cast<double>(n), 0, static_cast<double>(n), "", 0}, remove, [&] { write_collectively(file, other); },
                        [&] { write_by_shares(file, name); });
-    remove();
   }
-#else
-  (void)bench;
-#endif
 }
 
 namespace {

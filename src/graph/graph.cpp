@@ -145,7 +145,7 @@ void Graph::finish(bool backward) {
     const int begin = e.is_input ? 0 : i;
     const Index words = r.bf16 ? (r.shape.size() + 1) / 2 : r.shape.size();
     const int keeper = first_keeper[static_cast<size_t>(i)];
-    if (keeper >= 0 && comes_again(i)) {
+    if (keeper >= 0 && back(keeper) > last_forward[static_cast<size_t>(i)] + 1 && comes_again(i)) {
       place(e.value, words, begin, last_forward[static_cast<size_t>(i)]);
       place(e.value_again, words, back(keeper), last_use[static_cast<size_t>(i)]);
       nodes_[static_cast<size_t>(keeper)].again.push_back(Node{i});

@@ -7,6 +7,7 @@
 
 #include "backends/backend.hpp"
 #include "comm/mpi_session.hpp"
+#include "io/posterior_file.hpp"
 
 int main(int argc, char** argv) {
   const std::string missing = varion::backend::missing_device();
@@ -14,6 +15,7 @@ int main(int argc, char** argv) {
     std::printf("[skipped] %s\n", missing.c_str());
     return 69;
   }
+  varion::io::open_hdf5();
   const varion::MpiSession session;  // where mpirun started the tests
   const Kokkos::ScopeGuard guard;
   const int code = Catch::Session().run(argc, argv);
