@@ -229,7 +229,7 @@ void sgemm(bool ta, bool tb, Index m, Index n, Index k, const Real* a, const Rea
 /// How much of a product's depth is done at a time with a copy of the second factor in blocks as the library wants it; 0: all of it, as the factors
 /// lie. By the shape alone, so that the same product is always done the same way. As they lie, 320 to 470 GFLOP/s of GPT-2's products are reached, the
 /// least with rows of 768 words and more one below the other; 420 to 490 with the copy, which pays where many rows use it. MLP's products have 128:
-/// 400 to 470 as they lie. (Two Zen 5 cores, FMA peak 520. dnnl_sgemm copies by itself, is no faster over all and takes 20 to 30 MB for it.) Every part
+/// 400 to 470 as they lie. (Two Zen 5 cores, FMA peak 520. dnnl_sgemm copies by itself, is no faster over all and takes 13 to 34 MB for it.) Every part
 /// passes over all of C, which is why that must be small where there are several.
 Index copied_depth(bool ta, bool tb, Index m, Index n, Index k) {
   if (ta ? m < 512 || k < 256 : m < (tb ? 2048 : 256)) return 0;

@@ -99,6 +99,7 @@ void write_collectively(const SharedFile& f, const std::string& name) {
   if (fd >= 0) ::close(fd);
   agree(synced);
 }
+
 /// Takes files away however a case ends; on the first rank.
 struct Files {
   std::vector<std::string> paths;

@@ -41,9 +41,8 @@ struct Op {
 };
 using Ops = Registry<Op>;
 
-/// Whether an op should let a value of this shape go until backward (Record::again): on a host, where so much fits in cache, that costs
-/// 0.7 % of a step of GPT-2 124M for GELU's and layer norms' together; larger ones pass through memory twice more, GELU's for 2 % of
-/// 10M's (two Zen 5 cores). GPUs have the memory.
+/// Whether an op should let a value of this shape go until backward (Record::again): on a host, where so much fits in cache. Larger ones
+/// pass through memory twice more: GELU's took 2 % of a step of GPT-2 10M (two Zen 5 cores). GPUs have the memory.
 inline bool may_let_go(const Shape& shape) { return kHostExec && shape.size() <= Index(1) << 20; }
 
 // Products, sums and tied heads read nodes of either kind (Record::bf16), and so do activations, dropout and attention, whose output is
